@@ -1,0 +1,227 @@
+//! The seam between the loop and the system: the contract of a backend, and who implements it.
+//!
+//! Input is pull-shaped ([`Backend::recv`] is called until it has nothing), output is
+//! completion-shaped ([`Backend::send`] may finish later), so that both readiness systems (epoll)
+//! and completion systems (io_uring) fit without copies. The core reads the clock and the sockets
+//! through this trait alone (contract C17).
+//!
+//! This layer knows nothing of handlers, connections' states, queues or timers.
+
+pub(crate) mod epoll;
+mod gather;
+#[cfg(any(test, feature = "script"))]
+pub(crate) mod script;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use crate::config::BackendKind;
+use crate::error::Errno;
+use crate::id::Key;
+use crate::options::{ConnOptions, ListenOptions, invalid};
+use crate::recv_memory::{Lent, RecvMemory};
+use crate::segment::Pieces;
+use crate::time::Time;
+
+/// A socket as the core holds it for its backend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sock {
+    /// The key its events carry.
+    pub(crate) key: Key,
+    /// The backend's name for it, a file descriptor for instance.
+    pub(crate) handle: i32,
+    /// What the last event said of reading: until it says otherwise a short read does not prove
+    /// that nothing is left. Set from [`Event::Ready`], read by the backend alone.
+    pub(crate) exhaust: bool,
+}
+
+/// What a wait reports. What only completion backends make is unused without one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A connection or a listener may have become ready. Spurious ones are allowed.
+    Ready {
+        key: Key,
+        readable: bool,
+        writable: bool,
+        /// A reset or an error is there, perhaps behind data, or both sides have sent their FIN.
+        /// The peer's FIN alone is no hang-up: it is found by reading.
+        hang_up: bool,
+        /// See [`Sock::exhaust`].
+        exhaust: bool,
+    },
+    /// A send that was answered with `InFlight` is done, and the backend holds no handle of its
+    /// pieces any more.
+    #[cfg_attr(not(any(test, feature = "script")), allow(dead_code))]
+    Sent { key: Key, result: Result<usize, Errno> },
+    /// A close that was answered with `InFlight` is done.
+    #[cfg_attr(not(any(test, feature = "script")), allow(dead_code))]
+    Ended { key: Key },
+}
+
+/// The answer to an accept.
+#[derive(Debug)]
+pub(crate) enum Accept {
+    /// A new connection, registered under the key that was offered.
+    Accepted { handle: i32, peer: SocketAddr },
+    /// None is waiting; the next event says when there is one.
+    WouldBlock,
+    /// No connection came of it, and the offered key is still free.
+    Failed(Errno),
+}
+
+/// How far a connect is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Connect {
+    /// Not decided; an event says when to ask again.
+    InProgress,
+    Connected,
+    Failed(Errno),
+}
+
+/// The answer to a receive.
+#[derive(Debug)]
+pub(crate) enum Recv {
+    /// At least one byte. `drained`: nothing is left, and the next byte comes with an event.
+    /// Only a backend can know that; the core never infers it from a length.
+    Data {
+        lent: Lent,
+        drained: bool,
+    },
+    /// The peer's FIN, after all data.
+    Eof,
+    /// Nothing is there; the next byte comes with an event.
+    WouldBlock,
+    Failed(Errno),
+}
+
+/// The answer to a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Send {
+    /// The first `bytes` of the pieces are taken. `blocked`: there is no room for more, and an
+    /// event says when there is.
+    Done {
+        bytes: usize,
+        blocked: bool,
+    },
+    /// Nothing was taken; an event says when there is room.
+    WouldBlock,
+    /// [`Event::Sent`] follows. Until then the backend holds handles of the pieces, and the core
+    /// sends nothing else on this connection.
+    #[cfg_attr(not(any(test, feature = "script")), allow(dead_code))]
+    InFlight,
+    Failed(Errno),
+}
+
+/// The answer to a close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Close {
+    /// The socket is gone and so is its handle.
+    Ended,
+    /// [`Event::Ended`] follows; the slot stays taken until then.
+    #[cfg_attr(not(any(test, feature = "script")), allow(dead_code))]
+    InFlight,
+}
+
+/// What wakes a loop from another thread.
+pub(crate) trait Signal: std::fmt::Debug + std::marker::Send + Sync {
+    /// Makes the current or the next wait return.
+    fn raise(&self);
+}
+
+/// The system, as the core sees it.
+pub(crate) trait Backend {
+    /// Reads the monotonic clock.
+    fn now(&mut self) -> Time;
+
+    /// Waits for events until `deadline` (`None`: without one; a past one: not at all; `now` is
+    /// what the clock showed last) and appends them. Returns whether a signal was raised since
+    /// the last wait. May return early and with nothing.
+    fn wait(
+        &mut self,
+        now: Time,
+        deadline: Option<Time>,
+        events: &mut Vec<Event>,
+    ) -> io::Result<bool>;
+
+    /// Returns what raises the signal; it outlives the backend harmlessly.
+    fn signal(&self) -> Arc<dyn Signal>;
+
+    /// Returns a descriptor that is readable when a wait would return events.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Returns how many connections the system allows.
+    fn connections_max(&self) -> usize;
+
+    /// Opens a listener; returns its handle and the address it is bound to. The error is the
+    /// system's own; the core adds the address.
+    fn listen(
+        &mut self,
+        key: Key,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(i32, SocketAddr)>;
+
+    /// Accepts one connection and registers it under `key`.
+    fn accept(&mut self, listener: &Sock, key: Key, options: &ConnOptions) -> Accept;
+
+    /// Begins a connect and registers the socket under `key`. An error means that there is no
+    /// socket; what the network answers is in the [`Connect`].
+    fn connect(
+        &mut self,
+        key: Key,
+        addr: SocketAddr,
+        options: &ConnOptions,
+    ) -> io::Result<(i32, Connect)>;
+
+    /// Asks how a connect went, after an event. The socket's own error is the truth, not the
+    /// event: a hang-up can come before the connection.
+    fn finish_connect(&mut self, conn: &Sock) -> Connect;
+
+    /// Returns the address a connection has on this side.
+    fn local_addr(&mut self, conn: &Sock) -> Option<SocketAddr>;
+
+    /// Receives at most `max_bytes` (at least 1).
+    fn recv(&mut self, conn: &Sock, memory: &mut RecvMemory, max_bytes: usize) -> Recv;
+
+    /// Takes back a lent range that names a buffer. Called for those only.
+    fn release(&mut self, lent: Lent);
+
+    /// Sends the pieces, of which there is at least one.
+    fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send;
+
+    /// Sends a FIN after everything that was sent.
+    fn shutdown(&mut self, conn: &Sock) -> Result<(), Errno>;
+
+    /// Says what the core waits for on this socket: called when that changes, not per message.
+    /// Without any interest a hang-up is still reported (C13).
+    fn interest(&mut self, sock: &Sock, read: bool, write: bool);
+
+    /// Takes the socket's pending error, if there is one, and how many received bytes were never
+    /// read.
+    fn take_error(&mut self, conn: &Sock) -> Option<(Errno, usize)>;
+
+    /// Closes a connection or a listener; with `reset` the peer gets a RST and the kernel drops
+    /// what it has.
+    fn close(&mut self, sock: &Sock, reset: bool) -> Close;
+}
+
+/// Opens the backend that the configuration, and for `Auto` the environment, names.
+pub(crate) fn open(kind: BackendKind) -> io::Result<Box<dyn Backend>> {
+    match kind {
+        BackendKind::Auto => match std::env::var("HOTLOOP_BACKEND") {
+            Ok(name) => open_named(&name),
+            Err(std::env::VarError::NotPresent) => open(BackendKind::Epoll),
+            Err(error) => Err(invalid(&format!("HOTLOOP_BACKEND: {error}"))),
+        },
+        BackendKind::Epoll => Ok(Box::new(epoll::Epoll::new()?)),
+    }
+}
+
+fn open_named(name: &str) -> io::Result<Box<dyn Backend>> {
+    match name {
+        "" | "auto" | "epoll" => open(BackendKind::Epoll),
+        _ => Err(invalid(&format!("HOTLOOP_BACKEND={name:?}: no such backend (auto, epoll)"))),
+    }
+}

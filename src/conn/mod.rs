@@ -1,0 +1,320 @@
+//! A connection's record: its states, its bits, and what follows from them.
+//!
+//! Nothing here makes a system call or knows a handler; `net` performs the transitions.
+
+pub(crate) mod inbound;
+pub(crate) mod outbound;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::backend::Sock;
+use crate::error::{CloseReason, Errno, TimeoutKind};
+use crate::id::TimerId;
+use crate::options::ConnOptions;
+use crate::time::Time;
+
+use inbound::Kept;
+use outbound::Outbound;
+
+/// How far a connection's life is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Dialled, not answered. Writes are queued.
+    Connecting,
+    Open,
+    /// Closed by the handler: flush, FIN, linger. Only `on_close` follows.
+    Closing,
+    /// Decided: waits for the backend's close and for `on_close`.
+    Ended,
+}
+
+/// One bit each. The ready bits are cleared only when the backend says so (C11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags(u32);
+
+impl Flags {
+    pub(crate) const NONE: Flags = Flags(0);
+    /// There may be something to receive.
+    pub(crate) const READABLE: Flags = Flags(1 << 0);
+    /// There may be room to send.
+    pub(crate) const WRITABLE: Flags = Flags(1 << 1);
+    /// The connect may be decided.
+    pub(crate) const CONNECT_READY: Flags = Flags(1 << 2);
+    /// The backend spoke of a reset or an error.
+    pub(crate) const HANG_UP: Flags = Flags(1 << 3);
+    /// The handler paused reading.
+    pub(crate) const PAUSED: Flags = Flags(1 << 4);
+    /// The handler paused within its own service: no more of it in this turn.
+    pub(crate) const YIELD: Flags = Flags(1 << 5);
+    /// Kept bytes are to be shown again without new ones.
+    pub(crate) const SHOW_KEPT: Flags = Flags(1 << 6);
+    /// The peer's FIN was read and, unless the connection was closing, told.
+    pub(crate) const READ_CLOSED: Flags = Flags(1 << 7);
+    /// A FIN is to follow the queue.
+    pub(crate) const SHUTDOWN: Flags = Flags(1 << 8);
+    /// The FIN was sent.
+    pub(crate) const FIN_SENT: Flags = Flags(1 << 9);
+    /// The backend has a send in flight.
+    pub(crate) const IN_FLIGHT: Flags = Flags(1 << 10);
+    /// A write was answered with `Pressured` or `Refused`: `on_writable` is owed (C9).
+    pub(crate) const PRESSURED: Flags = Flags(1 << 11);
+    /// A write was refused though the queue was below its low-water mark: only an empty queue
+    /// has room for it.
+    pub(crate) const WAIT_EMPTY: Flags = Flags(1 << 21);
+    /// A write was refused for the loop's buffers, not this queue's.
+    pub(crate) const STARVED: Flags = Flags(1 << 12);
+    /// On the run list.
+    pub(crate) const QUEUED: Flags = Flags(1 << 13);
+    /// On the dirty list.
+    pub(crate) const DIRTY: Flags = Flags(1 << 14);
+    /// The backend was told to watch for room to send.
+    pub(crate) const WATCH_WRITE: Flags = Flags(1 << 15);
+    /// The backend was told not to watch for input.
+    pub(crate) const UNWATCH_READ: Flags = Flags(1 << 16);
+    /// The socket is to be closed with a reset.
+    pub(crate) const RESET: Flags = Flags(1 << 17);
+    /// The backend has begun to close the socket.
+    pub(crate) const SOCK_CLOSING: Flags = Flags(1 << 18);
+    /// The backend has closed the socket.
+    pub(crate) const SOCK_CLOSED: Flags = Flags(1 << 19);
+    /// `on_close` was called.
+    pub(crate) const CLOSE_TOLD: Flags = Flags(1 << 20);
+
+    /// Each kind of work shows in one of these, or in the outbound queue.
+    const BUSY: Flags = Flags::READABLE
+        .or(Flags::CONNECT_READY)
+        .or(Flags::HANG_UP)
+        .or(Flags::SHOW_KEPT)
+        .or(Flags::SHUTDOWN)
+        .or(Flags::FIN_SENT)
+        .or(Flags::PRESSURED);
+
+    #[inline]
+    pub(crate) const fn or(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Returns whether any of these bits is set.
+    #[inline]
+    pub(crate) const fn any(self, of: Flags) -> bool {
+        self.0 & of.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, bits: Flags) {
+        self.0 |= bits.0;
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, bits: Flags) {
+        self.0 &= !bits.0;
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) sock: Sock,
+    pub(crate) phase: Phase,
+    pub(crate) flags: Flags,
+    pub(crate) outbound: Outbound,
+    /// Input the handler has not consumed; taken out while the handler looks at it.
+    pub(crate) kept: Option<Box<Kept>>,
+    pub(crate) options: Arc<ConnOptions>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+    /// When a byte was last received or taken by the kernel.
+    pub(crate) active_at: Time,
+    /// When the connect began; once the FIN was sent after a close, when that was.
+    pub(crate) phase_at: Time,
+    /// When the queue last made progress, if it holds anything; otherwise `NEVER`.
+    pub(crate) stalled_at: Time,
+    /// The idle timeout in nanoseconds; `u64::MAX`: none.
+    pub(crate) idle_nanos: u64,
+    /// The one timer for all deadlines of the connection. It is moved when a deadline comes
+    /// nearer, never when one goes further away: that is found when it fires.
+    pub(crate) deadline_timer: Option<TimerId>,
+    pub(crate) received_bytes: u64,
+    pub(crate) accepted_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) receives: u32,
+    pub(crate) sends: u32,
+    /// Why it is closing or has ended.
+    pub(crate) reason: CloseReason,
+    /// A send failed; told as the reason after what can still be read.
+    pub(crate) send_error: Option<Errno>,
+    /// Accepted bytes that did not reach the kernel, once it has ended.
+    pub(crate) dropped_bytes: u64,
+    /// Bytes read and discarded since the FIN was sent.
+    pub(crate) lingered_bytes: usize,
+}
+
+impl Conn {
+    pub(crate) fn new(
+        sock: Sock,
+        phase: Phase,
+        peer: SocketAddr,
+        options: Arc<ConnOptions>,
+    ) -> Conn {
+        Conn {
+            sock,
+            phase,
+            flags: Flags::NONE,
+            outbound: Outbound::EMPTY,
+            kept: None,
+            idle_nanos: options.idle_timeout.nanos(),
+            options,
+            peer,
+            local: None,
+            active_at: Time::NEVER,
+            phase_at: Time::NEVER,
+            stalled_at: Time::NEVER,
+            deadline_timer: None,
+            received_bytes: 0,
+            accepted_bytes: 0,
+            sent_bytes: 0,
+            receives: 0,
+            sends: 0,
+            reason: CloseReason::LocalClose,
+            send_error: None,
+            dropped_bytes: 0,
+            lingered_bytes: 0,
+        }
+    }
+
+    /// Returns whether a write is taken at all.
+    #[inline]
+    pub(crate) fn takes_writes(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Connecting)
+            && !self.flags.any(Flags::SHUTDOWN)
+            && self.send_error.is_none()
+    }
+
+    /// Returns whether the handler should be shown kept bytes or more input.
+    #[inline]
+    pub(crate) fn wants_read(&self) -> bool {
+        self.phase == Phase::Open
+            && !self.flags.any(Flags::PAUSED.or(Flags::READ_CLOSED))
+            && (self.flags.any(Flags::READABLE)
+                || (self.flags.any(Flags::SHOW_KEPT) && self.kept.is_some()))
+    }
+
+    /// Returns whether kept bytes are to be shown again without new ones.
+    #[inline]
+    pub(crate) fn wants_show(&self) -> bool {
+        self.flags.any(Flags::SHOW_KEPT) && self.wants_read() && self.kept.is_some()
+    }
+
+    /// Returns whether input has to be read and discarded, because the handler has closed.
+    #[inline]
+    pub(crate) fn wants_discard(&self) -> bool {
+        self.phase == Phase::Closing
+            && self.flags.any(Flags::READABLE)
+            && !self.flags.any(Flags::READ_CLOSED)
+    }
+
+    /// Returns whether a send could be made.
+    #[inline]
+    pub(crate) fn wants_send(&self) -> bool {
+        !self.outbound.is_empty()
+            && self.flags.any(Flags::WRITABLE)
+            && !self.flags.any(Flags::IN_FLIGHT)
+            && matches!(self.phase, Phase::Open | Phase::Closing)
+            && self.send_error.is_none()
+    }
+
+    /// Returns whether there is something to send and an event has to say when.
+    #[inline]
+    pub(crate) fn awaits_room(&self) -> bool {
+        !self.outbound.is_empty() && !self.flags.any(Flags::WRITABLE.or(Flags::IN_FLIGHT))
+    }
+
+    /// Returns whether the FIN is due.
+    #[inline]
+    pub(crate) fn wants_fin(&self) -> bool {
+        self.flags.any(Flags::SHUTDOWN)
+            && !self.flags.any(Flags::FIN_SENT.or(Flags::IN_FLIGHT))
+            && self.outbound.is_empty()
+            && matches!(self.phase, Phase::Open | Phase::Closing)
+            && self.send_error.is_none()
+    }
+
+    /// Returns whether `on_writable` is due (C9).
+    #[inline]
+    pub(crate) fn wants_writable(&self) -> bool {
+        self.flags.any(Flags::PRESSURED)
+            && !self.flags.any(Flags::STARVED)
+            && self.phase == Phase::Open
+            && self.outbound.cost() <= self.options.low_water_bytes
+            && (self.outbound.is_empty() || !self.flags.any(Flags::WAIT_EMPTY))
+    }
+
+    /// Returns whether the socket has to be asked for an error, because reading will not find it
+    /// (C13).
+    #[inline]
+    pub(crate) fn wants_verdict(&self) -> bool {
+        let unread = Flags::PAUSED.or(Flags::READ_CLOSED);
+        matches!(self.phase, Phase::Open | Phase::Closing)
+            && ((self.flags.any(Flags::HANG_UP) && self.flags.any(unread))
+                || (self.send_error.is_some()
+                    && (self.flags.any(unread) || self.phase == Phase::Closing)))
+    }
+
+    /// Returns whether both sides have sent their FIN and nothing is left to do.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closing)
+            && self.flags.any(Flags::FIN_SENT)
+            && self.flags.any(Flags::READ_CLOSED)
+    }
+
+    /// Returns whether there is work that needs no new event: the run list holds exactly the
+    /// connections of which this is true (C11).
+    #[inline]
+    pub(crate) fn runnable(&self) -> bool {
+        // Short-cut for a connection that has been served and waits: nothing below is true of it.
+        (self.flags.any(Flags::BUSY) || !self.outbound.is_empty()) && self.has_work()
+    }
+
+    fn has_work(&self) -> bool {
+        match self.phase {
+            Phase::Connecting => self.flags.any(Flags::CONNECT_READY),
+            Phase::Open | Phase::Closing => {
+                self.wants_read()
+                    || self.wants_send()
+                    || self.wants_writable()
+                    || self.wants_discard()
+                    || self.wants_fin()
+                    || self.wants_verdict()
+                    || self.is_over()
+            }
+            Phase::Ended => false,
+        }
+    }
+
+    /// Returns the nearest deadline and what it means; `NEVER` if there is none.
+    pub(crate) fn deadline(&self) -> (Time, TimeoutKind) {
+        let stall = self.stalled_at.after_nanos(self.options.write_stall_timeout.nanos());
+        match self.phase {
+            Phase::Connecting => {
+                let timeout = self.options.connect_timeout.nanos();
+                (self.phase_at.after_nanos(timeout), TimeoutKind::Connect)
+            }
+            Phase::Open => {
+                let idle = self.active_at.after_nanos(self.idle_nanos);
+                if idle < stall {
+                    (idle, TimeoutKind::Idle)
+                } else {
+                    (stall, TimeoutKind::WriteStall)
+                }
+            }
+            Phase::Closing if self.flags.any(Flags::FIN_SENT) => {
+                let timeout = self.options.linger_timeout.nanos();
+                (self.phase_at.after_nanos(timeout), TimeoutKind::Linger)
+            }
+            Phase::Closing => (stall, TimeoutKind::WriteStall),
+            Phase::Ended => (Time::NEVER, TimeoutKind::Linger),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A connection's outbound queue: a list of segments with exact counts.
+
+use bytes::Bytes;
+
+use crate::segment::{NONE, Pieces, SEGMENT_OVERHEAD, Segments, chunks_for};
+
+/// Bytes that writes accepted and the kernel has not taken. Empty, it owns nothing.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    first: u32,
+    last: u32,
+    /// Payload, exact (C8).
+    bytes: usize,
+    /// Payload and overhead: what limits and marks compare.
+    cost: usize,
+}
+
+impl Outbound {
+    pub(crate) const EMPTY: Outbound = Outbound { first: NONE, last: NONE, bytes: 0, cost: 0 };
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[inline]
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+
+    /// Returns by how much [`push_copy`](Self::push_copy) of `len` bytes will raise the cost.
+    #[inline]
+    pub(crate) fn cost_of_copy(&self, segments: &mut Segments, len: usize) -> usize {
+        let room = if self.is_empty() { 0 } else { segments.room(self.last) };
+        len + chunks_for(len.saturating_sub(room)) * SEGMENT_OVERHEAD
+    }
+
+    /// Returns by how much [`push_shared`](Self::push_shared) of `len` bytes will raise the cost:
+    /// the room left in the chunk before it is never used, and is charged.
+    pub(crate) fn cost_of_shared(&self, segments: &mut Segments, len: usize) -> usize {
+        let slack = if self.is_empty() { 0 } else { segments.room(self.last) };
+        len.saturating_add(SEGMENT_OVERHEAD + slack)
+    }
+
+    /// Copies data to the end of the queue.
+    #[inline]
+    pub(crate) fn push_copy(&mut self, segments: &mut Segments, data: &[u8]) {
+        let mut taken = 0;
+        let mut after_shared = false;
+        if !self.is_empty() {
+            taken = segments.append(self.last, data);
+            after_shared = segments.is_shared(self.last);
+        }
+        self.bytes += data.len();
+        self.cost += data.len();
+        while taken < data.len() {
+            let (node, copied) = segments.copy(&data[taken..], after_shared);
+            self.link(segments, node);
+            taken += copied;
+            after_shared = false;
+        }
+    }
+
+    /// Puts shared bytes, of which there is at least one, at the end of the queue.
+    pub(crate) fn push_shared(&mut self, segments: &mut Segments, bytes: Bytes) {
+        debug_assert!(!bytes.is_empty(), "an empty segment would never leave the queue");
+        if !self.is_empty() {
+            let slack = segments.room(self.last);
+            segments.node_mut(self.last).overhead += slack;
+            self.cost += slack;
+        }
+        self.bytes += bytes.len();
+        self.cost += bytes.len();
+        let node = segments.share(bytes);
+        self.link(segments, node);
+    }
+
+    #[inline]
+    fn link(&mut self, segments: &mut Segments, node: u32) {
+        self.cost += SEGMENT_OVERHEAD;
+        if self.is_empty() {
+            self.first = node;
+        } else {
+            segments.node_mut(self.last).next = node;
+        }
+        self.last = node;
+    }
+
+    /// Returns the first pieces of the queue, at most `max_bytes`.
+    #[inline]
+    pub(crate) fn pieces<'a>(&self, segments: &'a Segments, max_bytes: usize) -> Pieces<'a> {
+        segments.pieces(self.first, max_bytes)
+    }
+
+    /// Takes off the first `sent` bytes, which the kernel has; frees the segments they end.
+    /// Returns by how much the cost fell.
+    #[inline]
+    pub(crate) fn advance(&mut self, segments: &mut Segments, sent: usize) -> usize {
+        assert!(sent <= self.bytes, "a backend sends at most what it was given");
+        let cost = self.cost;
+        let mut left = sent;
+        while left > 0 {
+            let node = segments.node_mut(self.first);
+            let unsent = node.segment.bytes().len() - node.start;
+            if left < unsent {
+                node.start += left;
+                self.cost -= left;
+                break;
+            }
+            left -= unsent;
+            self.cost -= unsent + node.overhead;
+            self.first = segments.remove(self.first);
+        }
+        self.bytes -= sent;
+        if self.first == NONE {
+            self.last = NONE;
+        }
+        debug_assert!(self.bytes > 0 || (self.cost == 0 && self.is_empty()));
+        cost - self.cost
+    }
+
+    /// Drops the whole queue; returns the payload and the cost it had.
+    pub(crate) fn clear(&mut self, segments: &mut Segments) -> (usize, usize) {
+        let dropped = (self.bytes, self.cost);
+        while self.first != NONE {
+            self.first = segments.remove(self.first);
+        }
+        *self = Outbound::EMPTY;
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::CHUNK_BYTES;
+
+    fn content(queue: &Outbound, segments: &Segments) -> Vec<u8> {
+        queue.pieces(segments, usize::MAX).flat_map(|piece| piece.bytes.to_vec()).collect()
+    }
+
+    #[test]
+    fn the_cost_of_a_push_is_known_before_it() {
+        let mut segments = Segments::new(1 << 20);
+        let mut queue = Outbound::EMPTY;
+        for len in [1, 300, 4000, 5000, 20_000, 1, 257] {
+            for shared in [false, true] {
+                let data = vec![7; len];
+                let before = queue.cost();
+                let expected = if shared {
+                    let cost = queue.cost_of_shared(&mut segments, len);
+                    queue.push_shared(&mut segments, data.into());
+                    cost
+                } else {
+                    let cost = queue.cost_of_copy(&mut segments, len);
+                    queue.push_copy(&mut segments, &data);
+                    cost
+                };
+                assert_eq!(queue.cost() - before, expected, "{len} {shared}");
+            }
+        }
+        let bytes = queue.bytes();
+        assert_eq!(content(&queue, &segments).len(), bytes);
+        assert_eq!(queue.advance(&mut segments, bytes), expected_cost(bytes));
+        assert_eq!((queue.cost(), queue.bytes(), queue.is_empty()), (0, 0, true));
+    }
+
+    /// The cost of the queue that the test above builds, counted by hand.
+    fn expected_cost(bytes: usize) -> usize {
+        // Copies of 1, 300, 4000, 5000, 20000, 1 and 257 bytes take 1, 1, 1, 2, 2, 1 and 1 chunks.
+        let segments = (1 + 1 + 1 + 2 + 2 + 1 + 1) + 7;
+        // What a shared segment seals is the room of the chunk before it.
+        let page = CHUNK_BYTES;
+        let slack = (page - 1)
+            + (page - 300)
+            + (page - 4000)
+            + (2 * page - 5000)
+            + (page - (20_000 - 16_384))
+            + (256 - 1)
+            + (page - 257);
+        bytes + segments * SEGMENT_OVERHEAD + slack
+    }
+
+    #[test]
+    fn an_advance_by_any_steps_keeps_order_and_counts() {
+        let mut segments = Segments::new(1 << 20);
+        let mut queue = Outbound::EMPTY;
+        let all: Vec<u8> = (0..=250).cycle().take(40_000).collect();
+        for (i, part) in all.chunks(777).enumerate() {
+            if i % 3 == 0 {
+                queue.push_shared(&mut segments, Bytes::copy_from_slice(part));
+            } else {
+                queue.push_copy(&mut segments, part);
+            }
+        }
+        let mut sent = 0;
+        for step in (1..).map(|i| i * 13 % 1500 + 1) {
+            let step = step.min(all.len() - sent);
+            assert_eq!(content(&queue, &segments), &all[sent..]);
+            assert_eq!(queue.bytes(), all.len() - sent);
+            queue.advance(&mut segments, step);
+            sent += step;
+            if sent == all.len() {
+                break;
+            }
+        }
+        assert!(queue.is_empty());
+        assert_eq!(queue.cost(), 0);
+    }
+
+    #[test]
+    fn a_million_one_byte_writes_are_coalesced() {
+        let mut segments = Segments::new(1 << 20);
+        let mut queue = Outbound::EMPTY;
+        for _ in 0..1_000_000 {
+            queue.push_copy(&mut segments, b"x");
+        }
+        let chunks = 1_000_000usize.div_ceil(CHUNK_BYTES);
+        assert_eq!(queue.cost(), 1_000_000 + chunks * SEGMENT_OVERHEAD);
+        assert_eq!(queue.clear(&mut segments).0, 1_000_000);
+        assert!(queue.is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! Phase 8, where connections end, and closing them all.
+
+use std::io;
+use std::time::Duration;
+
+use crate::error::CloseReason;
+use crate::event_loop::Loop;
+use crate::handler::Handler;
+use crate::id::{ConnId, ListenerId};
+
+impl Loop {
+    /// Phase 8: calls `on_close` for the connections that had ended at its start, and frees
+    /// their slots. One whose socket is still closing comes back with the event that says so.
+    pub(super) fn deliver_closings<H: Handler + ?Sized>(&mut self, handler: &mut H) {
+        for _ in 0..self.net.closings.len() {
+            let Some(id) = self.net.closings.pop_front() else { return };
+            if self.net.close_sock(id) {
+                self.deliver_close(handler, id);
+            }
+        }
+    }
+
+    fn deliver_close<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        let Some((reason, dropped_bytes)) = self.net.last_word(id) else { return };
+        self.net.enter(id);
+        handler.on_close(&mut self.net, id, reason, dropped_bytes);
+        self.net.leave();
+        self.net.free(id);
+    }
+
+    /// Closes all listeners and all connections, and runs the loop until the last `on_close`.
+    ///
+    /// Connections are closed in order, with the reason [`CloseReason::Shutdown`]; those that are
+    /// not done after `grace` are aborted. Meanwhile `listen` and `connect` fail. Timers go on.
+    /// The loop can be used again afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Loop::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Loop::run).
+    pub fn close_all<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        grace: Duration,
+    ) -> io::Result<()> {
+        self.recover();
+        self.net().refusing = true;
+        let closed = self.close_until(handler, grace);
+        self.net.refusing = false;
+        closed
+    }
+
+    fn close_until<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        grace: Duration,
+    ) -> io::Result<()> {
+        for key in self.net.listeners.keys().collect::<Vec<_>>() {
+            self.net.close_listener(ListenerId(key));
+        }
+        let conns: Vec<ConnId> = self.net.conns().collect();
+        for id in conns {
+            self.net.begin_close(id, CloseReason::Shutdown);
+        }
+        let latest = self.net.now + grace;
+        while !self.net.conns.is_empty() && self.net.now < latest {
+            let left = latest.since(self.net.now);
+            self.turn_once(handler, left)?;
+        }
+        self.abort_until(handler)
+    }
+
+    fn abort_until<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
+        let conns: Vec<ConnId> = self.net.conns().collect();
+        for id in conns {
+            self.net.end(id, CloseReason::Shutdown, true);
+        }
+        while !self.net.conns.is_empty() {
+            self.turn_once(handler, Duration::MAX)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! One connection's service: connect, read and deliver, end of stream, error, flush, crossing.
+
+use crate::conn::inbound::Kept;
+use crate::conn::{Conn, Flags};
+use crate::event_loop::Loop;
+use crate::handler::Handler;
+use crate::id::ConnId;
+use crate::net::{Net, Received};
+use crate::recv_memory::Lent;
+
+impl Loop {
+    /// Serves an open connection that was on the run list.
+    #[inline]
+    pub(super) fn serve_open<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        show_kept: bool,
+    ) {
+        if show_kept {
+            self.show_kept(handler, id);
+        }
+        self.read(handler, id);
+        self.end_service(handler, id);
+    }
+
+    /// Serves a connection whose connect may be decided.
+    pub(super) fn serve_connecting<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        if self.net.finish_connect(id) {
+            self.net.enter(id);
+            handler.on_connect(&mut self.net, id);
+            self.net.leave();
+            self.read(handler, id);
+        }
+        self.end_service(handler, id);
+    }
+
+    /// Does what follows the callbacks of a service: flushes and, if that leaves work, sees to it.
+    #[inline]
+    pub(super) fn end_service<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        self.net.flush_conn(id);
+        if self.net.conns.get(id.0).is_some_and(Conn::runnable) {
+            self.finish_service(handler, id);
+        }
+        self.net.serving = None;
+    }
+
+    /// Discards what a closed connection received, looks for the error nobody reads up to, tells
+    /// of the crossing, and leaves the rest to the run list.
+    fn finish_service<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        self.net.discard_input(id, &mut self.memory);
+        self.net.take_verdict(id);
+        if self.net.crossed(id) {
+            self.net.enter(id);
+            handler.on_writable(&mut self.net, id);
+            self.net.leave();
+        }
+        self.net.flush_conn(id);
+        self.net.serving = None;
+        self.net.schedule(id);
+    }
+
+    /// Reads and delivers until the backend has no more, the budget is used up, or the handler
+    /// pauses or closes.
+    #[inline]
+    fn read<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        let mut budget = self.net.read_budget();
+        while let Some(received) = self.net.recv(id, &mut self.memory, &mut budget) {
+            match received {
+                Received::Data(lent, None) => self.deliver(handler, id, lent),
+                Received::Data(lent, Some(kept)) => self.deliver_behind(handler, id, kept, lent),
+                Received::Eof => {
+                    if self.net.read_ended(id) {
+                        self.deliver_read_closed(handler, id);
+                    }
+                }
+                Received::Blocked => self.net.read_blocked(id),
+                Received::Failed(errno) => self.net.fail(id, errno),
+            }
+        }
+    }
+
+    /// Shows received bytes to the handler behind those it has not consumed.
+    fn deliver_behind<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        mut kept: Box<Kept>,
+        lent: Lent,
+    ) {
+        self.net.grow_kept(&mut kept, self.memory.resolve(&lent));
+        self.shown = Some(kept);
+        self.release(lent);
+        self.deliver_shown(handler, id);
+    }
+
+    /// Shows received bytes to the handler.
+    #[inline]
+    fn deliver<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, lent: Lent) {
+        let counted = lent.buffer.is_some();
+        let data = self.memory.resolve(&lent);
+        if counted {
+            self.lent = Some(lent);
+        }
+        self.net.enter(id);
+        let consumed = handler.on_data(&mut self.net, id, data);
+        check_consumed(consumed, data.len());
+        self.net.leave();
+        if consumed < data.len() {
+            self.net.keep(id, &data[consumed..]);
+        }
+        if let Some(lent) = self.lent.take() {
+            self.release(lent);
+        }
+    }
+
+    /// Shows kept bytes again, without new ones.
+    fn show_kept<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        self.shown = self.net.take_kept(id);
+        self.deliver_shown(handler, id);
+    }
+
+    /// Delivers the bytes in `shown`, and puts back what is not consumed.
+    fn deliver_shown<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        let Some(kept) = &self.shown else { return };
+        let data = kept.unread();
+        self.net.enter(id);
+        let consumed = handler.on_data(&mut self.net, id, data);
+        check_consumed(consumed, data.len());
+        self.net.leave();
+        if let Some(mut kept) = self.shown.take() {
+            kept.consume(consumed);
+            self.net.put_kept(id, kept);
+        }
+    }
+
+    /// Tells of the peer's FIN, with what was never consumed.
+    fn deliver_read_closed<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+        self.shown = self.net.take_kept(id);
+        let rest = self.shown.as_ref().map_or(&[][..], |kept| kept.unread());
+        self.net.enter(id);
+        handler.on_read_closed(&mut self.net, id, rest);
+        self.net.leave();
+        if let Some(kept) = self.shown.take() {
+            self.net.drop_kept(kept);
+        }
+    }
+
+    fn release(&mut self, lent: Lent) {
+        if lent.buffer.is_some() {
+            self.net.backend.release(lent);
+        }
+    }
+}
+
+impl Net {
+    /// Notes whose callback begins, so that a panic in it can be put right (C6).
+    #[inline]
+    pub(super) fn enter(&mut self, id: ConnId) {
+        self.callbacks += 1;
+        self.calling = Some(id);
+    }
+
+    /// Notes that it has returned.
+    #[inline]
+    pub(super) fn leave(&mut self) {
+        self.calling = None;
+    }
+
+    /// Returns whether `on_writable` is due, and owes it no longer.
+    fn crossed(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        let due = conn.wants_writable();
+        if due {
+            conn.flags.clear(Flags::PRESSURED.or(Flags::WAIT_EMPTY));
+        }
+        due
+    }
+}
+
+/// # Panics
+///
+/// If a handler says that it has consumed more than it was given.
+#[inline]
+fn check_consumed(consumed: usize, given: usize) {
+    assert!(consumed <= given, "C7: on_data consumed {consumed} of {given} bytes");
+}

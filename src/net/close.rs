@@ -1,0 +1,195 @@
+//! Closing: in order, at once, by the peer, by an error. Contract C4 and C5.
+
+use crate::backend::Close;
+use crate::conn::{Conn, Flags, Phase};
+use crate::error::{CloseReason, Errno};
+use crate::id::{ConnId, ListenerId};
+use crate::net::Net;
+use crate::sys::errno::close_reason;
+
+impl Net {
+    /// Sends a FIN after everything that was queued; reading goes on. When the peer has sent its
+    /// own, the connection is over. Does nothing for an id that is stale or closing.
+    pub fn shutdown(&mut self, conn: ConnId) {
+        if !self.is_open(conn) {
+            return;
+        }
+        self.mark_flag(conn, Flags::SHUTDOWN);
+        self.mark_dirty(conn);
+    }
+
+    /// Closes in order: sends what is queued, then a FIN, then reads and discards until the
+    /// peer's FIN, within `linger_timeout` and `linger_bytes`. Only `on_close` follows.
+    ///
+    /// The reading is what makes the sending safe: a socket that is closed with unread input
+    /// answers with a reset (RFC 9293 §3.6.1), which can destroy what the peer has not read yet.
+    /// It is left out when the peer's FIN was read and nothing is unread.
+    ///
+    /// Does nothing for an id that is stale or closing. A connect that is not done is given up.
+    pub fn close(&mut self, conn: ConnId) {
+        let reason = match self.conns.get(conn.0) {
+            Some(record) if record.flags.any(Flags::READ_CLOSED) => CloseReason::PeerClosed,
+            _ => CloseReason::LocalClose,
+        };
+        self.begin_close(conn, reason);
+    }
+
+    /// Closes at once: drops what is queued and resets the connection. Only `on_close` follows.
+    /// Overrides a [`close`](Net::close) that is not done. Does nothing for a stale id.
+    pub fn abort(&mut self, conn: ConnId) {
+        self.end(conn, CloseReason::LocalAbort, true);
+    }
+
+    /// Begins an orderly close.
+    pub(crate) fn begin_close(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        match (conn.phase, conn.send_error) {
+            (Phase::Connecting, _) => return self.end(id, reason, false),
+            (Phase::Open, Some(errno)) => return self.end(id, close_reason(errno), false),
+            (Phase::Open, None) => {}
+            (Phase::Closing | Phase::Ended, _) => return,
+        }
+        conn.phase = Phase::Closing;
+        conn.reason = reason;
+        conn.flags.set(Flags::SHUTDOWN);
+        let watch = conn.flags.any(Flags::UNWATCH_READ);
+        conn.flags.clear(Flags::PAUSED.or(Flags::PRESSURED).or(Flags::SHOW_KEPT));
+        if conn.flags.any(Flags::FIN_SENT) {
+            conn.phase_at = self.now;
+        }
+        self.discard_kept(id);
+        self.timers.cancel_owned(id);
+        if watch {
+            self.update_interest(id);
+        }
+        self.arm_deadline(id);
+        self.mark_dirty(id);
+        self.schedule(id);
+    }
+
+    /// Decides a connection: drops what it holds and puts it where `on_close` is called.
+    pub(crate) fn end(&mut self, id: ConnId, reason: CloseReason, reset: bool) {
+        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
+            return;
+        };
+        conn.phase = Phase::Ended;
+        conn.reason = reason;
+        conn.flags.set(if reset { Flags::RESET } else { Flags::NONE });
+        let (bytes, cost) = conn.outbound.clear(&mut self.segments);
+        conn.dropped_bytes = bytes as u64;
+        self.buffered_bytes -= cost;
+        self.stats.queued_bytes -= bytes as u64;
+        if let Some(timer) = conn.deadline_timer.take() {
+            self.timers.cancel(timer);
+        }
+        self.discard_kept(id);
+        self.timers.cancel_owned(id);
+        self.closings.push_back(id);
+    }
+
+    /// Does what an empty queue allows: the FIN, and the end once both sides have sent theirs.
+    pub(crate) fn settle(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        if conn.wants_fin() {
+            self.send_fin(id);
+        }
+        let Some(conn) = self.conns.get(id.0) else { return };
+        if conn.is_over() {
+            let reason =
+                if conn.phase == Phase::Closing { conn.reason } else { CloseReason::PeerClosed };
+            self.end(id, reason, false);
+        }
+    }
+
+    fn send_fin(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        if let Err(errno) = self.backend.shutdown(&conn.sock) {
+            return self.send_failed(id, errno);
+        }
+        conn.flags.set(Flags::FIN_SENT);
+        if conn.phase == Phase::Closing {
+            conn.phase_at = self.now;
+            self.arm_deadline(id);
+        }
+    }
+
+    /// Ends a connection that the system says is broken.
+    pub(crate) fn fail(&mut self, id: ConnId, errno: Errno) {
+        let Some(conn) = self.conns.get(id.0) else { return };
+        let reason = reason_for(conn, close_reason(conn.send_error.unwrap_or(errno)));
+        self.end(id, reason, false);
+    }
+
+    /// Asks for the error that reading will not find, because nobody reads (C13).
+    pub(crate) fn take_verdict(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.wants_verdict()) else {
+            return;
+        };
+        conn.flags.clear(Flags::HANG_UP);
+        let found = self.backend.take_error(&conn.sock);
+        let unread = found.map_or(0, |(_, unread)| unread);
+        match conn.send_error.or(found.map(|(errno, _)| errno)) {
+            Some(errno) => {
+                self.stats.discarded_bytes += unread as u64;
+                self.fail(id, errno);
+            }
+            None => self.settle(id),
+        }
+    }
+
+    /// Closes the socket of a connection that has ended. Returns whether it is closed; if not,
+    /// an event says when.
+    pub(crate) fn close_sock(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        if conn.flags.any(Flags::SOCK_CLOSED) {
+            return true;
+        }
+        if conn.flags.any(Flags::SOCK_CLOSING) {
+            return false;
+        }
+        if conn.local.is_none() {
+            // The getters still work in `on_close`.
+            conn.local = self.backend.local_addr(&conn.sock);
+        }
+        conn.flags.set(Flags::SOCK_CLOSING);
+        let closed = self.backend.close(&conn.sock, conn.flags.any(Flags::RESET)) == Close::Ended;
+        conn.flags.set(if closed { Flags::SOCK_CLOSED } else { Flags::NONE });
+        closed
+    }
+
+    /// Returns what `on_close` says, and notes that it is said.
+    pub(crate) fn last_word(&mut self, id: ConnId) -> Option<(CloseReason, u64)> {
+        let conn = self.conns.get_mut(id.0)?;
+        conn.flags.set(Flags::CLOSE_TOLD);
+        Some((conn.reason, conn.dropped_bytes))
+    }
+
+    /// Frees the slot of a connection whose `on_close` was called.
+    pub(crate) fn free(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.remove(id.0) else { return };
+        self.stats.closed += 1;
+        self.stats.dropped_bytes += conn.dropped_bytes;
+        log::debug!("{id} {}: {}", conn.peer, conn.reason);
+        self.resume_all_accepting();
+    }
+
+    /// Puts right what a callback left undone when it panicked (C6).
+    pub(crate) fn recover(&mut self) {
+        match self.serving.take().map(|key| (key, self.listeners.get(key).is_some())) {
+            Some((key, true)) => self.schedule_listener(ListenerId(key)),
+            Some((key, false)) => self.schedule(ConnId(key)),
+            None => {}
+        }
+        let Some(id) = self.calling.take() else { return };
+        match self.conns.get(id.0) {
+            Some(conn) if conn.flags.any(Flags::CLOSE_TOLD) => self.free(id),
+            _ => self.end(id, CloseReason::HandlerPanicked, true),
+        }
+    }
+}
+
+/// The reason to give when the system reports one: while closing, the first reason stands unless
+/// queued bytes are lost.
+fn reason_for(conn: &Conn, reported: CloseReason) -> CloseReason {
+    if conn.phase == Phase::Closing && conn.outbound.is_empty() { conn.reason } else { reported }
+}

@@ -1,0 +1,270 @@
+//! Opening: listeners, accepted connections, connects.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::addr::LiteralAddr;
+use crate::backend::{Accept, Connect};
+use crate::conn::{Conn, Flags, Phase};
+use crate::error::{CloseReason, Errno, ErrorClass, ListenerError};
+use crate::id::{ConnId, Key, ListenerId};
+use crate::listener::Listener;
+use crate::net::{Net, while_doing};
+use crate::options::{ConnOptions, ListenOptions, invalid};
+use crate::sys::errno;
+use crate::time::Time;
+use crate::timer::Task;
+
+/// What one attempt to accept came to.
+pub(crate) enum Accepted {
+    /// `on_accept` is due.
+    Conn(ConnId),
+    /// That one came to nothing; there may be another.
+    Skipped,
+    /// `on_listener_error` is due, and accepting is over for this turn.
+    Error(ListenerError),
+    /// Accepting is over for this turn.
+    Done,
+}
+
+impl Net {
+    /// Listens on a literal address with the default options. Port 0 takes a free port;
+    /// [`listener_addr`](Net::listener_addr) tells which.
+    ///
+    /// # Errors
+    ///
+    /// Those of `socket(2)`, `bind(2)` and `listen(2)`, an address that is none, and a loop that
+    /// is shutting down: always with the address in the message. Nothing is left open.
+    pub fn listen(&mut self, addr: impl LiteralAddr) -> io::Result<ListenerId> {
+        self.listen_with(addr, ListenOptions::default())
+    }
+
+    /// Listens on a literal address.
+    ///
+    /// # Errors
+    ///
+    /// As [`listen`](Net::listen), and options that contradict each other.
+    pub fn listen_with(
+        &mut self,
+        addr: impl LiteralAddr,
+        options: ListenOptions,
+    ) -> io::Result<ListenerId> {
+        let addr = addr.literal_addr()?;
+        options.check()?;
+        self.listen_on(addr, &options)
+            .map_err(|error| while_doing(format!("listen on {addr}"), error))
+    }
+
+    fn listen_on(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<ListenerId> {
+        self.refuse_when_closing()?;
+        let key = self.listeners.vacant_key().ok_or_else(no_slot)?;
+        let (handle, local) = self.backend.listen(key, addr, options)?;
+        let conn_options = match &options.conn {
+            Some(own) => Arc::new(own.clone()),
+            None => Arc::clone(&self.default_options),
+        };
+        self.listeners.insert(key, Listener::new(Net::sock(key, handle), local, conn_options));
+        log::info!("listening on {local}");
+        Ok(ListenerId(key))
+    }
+
+    /// Closes a listener: nothing more is accepted, and its id is stale at once. Connections it
+    /// accepted stay. Returns whether the id was that of a listener.
+    pub fn close_listener(&mut self, listener: ListenerId) -> bool {
+        let Some(gone) = self.listeners.remove(listener.0) else { return false };
+        if let Some(retry) = gone.retry {
+            self.timers.cancel(retry);
+        }
+        self.paused_listeners -= usize::from(gone.paused);
+        self.backend.close(&gone.sock, false);
+        true
+    }
+
+    /// Connects to a literal address with the default options. The id can be written to at once:
+    /// the bytes are queued. `on_connect` follows, or `on_close` if it fails.
+    ///
+    /// # Errors
+    ///
+    /// Only if no id was handed out: an address that is none, the connection limit, a loop that
+    /// is shutting down, and a socket that could not be made (`socket(2)`, and those errors of
+    /// `connect(2)` that say that nothing was begun). The message names the address.
+    pub fn connect(&mut self, addr: impl LiteralAddr) -> io::Result<ConnId> {
+        let addr = addr.literal_addr()?;
+        let options = Arc::clone(&self.default_options);
+        self.connect_to(addr, options)
+    }
+
+    /// Connects to a literal address.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Net::connect), and options that contradict each other.
+    pub fn connect_with(
+        &mut self,
+        addr: impl LiteralAddr,
+        options: ConnOptions,
+    ) -> io::Result<ConnId> {
+        let addr = addr.literal_addr()?;
+        options.check()?;
+        self.connect_to(addr, Arc::new(options))
+    }
+
+    fn connect_to(&mut self, addr: SocketAddr, options: Arc<ConnOptions>) -> io::Result<ConnId> {
+        self.begin_connect(addr, options)
+            .map_err(|error| while_doing(format!("connect to {addr}"), error))
+    }
+
+    fn begin_connect(&mut self, addr: SocketAddr, options: Arc<ConnOptions>) -> io::Result<ConnId> {
+        self.refuse_when_closing()?;
+        if self.conns.len() >= self.connections_max {
+            let most = self.connections_max;
+            return Err(io::Error::other(format!("max_connections {most} is reached")));
+        }
+        let key = self.conns.vacant_key().ok_or_else(no_slot)?;
+        let (handle, progress) = self.backend.connect(key, addr, &options)?;
+        let mut conn = Conn::new(Net::sock(key, handle), Phase::Connecting, addr, options);
+        (conn.phase_at, conn.active_at) = (self.now, self.now);
+        self.conns.insert(key, conn);
+        self.stats.connects += 1;
+        let id = ConnId(key);
+        match progress {
+            Connect::Failed(errno) => self.end(id, CloseReason::ConnectFailed(errno), false),
+            Connect::Connected => self.mark(id, Flags::CONNECT_READY),
+            Connect::InProgress => {}
+        }
+        self.arm_deadline(id);
+        Ok(id)
+    }
+
+    /// Finds out how a connect went; returns whether `on_connect` is due.
+    pub(crate) fn finish_connect(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        conn.flags.clear(Flags::CONNECT_READY);
+        match self.backend.finish_connect(&conn.sock) {
+            Connect::InProgress => false,
+            Connect::Failed(errno) => {
+                self.end(id, CloseReason::ConnectFailed(errno), false);
+                false
+            }
+            Connect::Connected => {
+                conn.local = self.backend.local_addr(&conn.sock);
+                if conn.local == Some(conn.peer) {
+                    // An ephemeral port that was dialled connects to itself (RFC 9293 §3.5,
+                    // simultaneous open); nobody means that.
+                    self.end(id, CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED)), true);
+                    return false;
+                }
+                self.opened(id);
+                true
+            }
+        }
+    }
+
+    /// Makes a connection open: from here on it can be read and written.
+    fn opened(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        conn.phase = Phase::Open;
+        conn.active_at = self.now;
+        conn.phase_at = Time::NEVER;
+        conn.flags.set(Flags::WRITABLE);
+        self.arm_deadline(id);
+    }
+
+    /// Accepts one connection of a listener that is ready.
+    pub(crate) fn accept_one(&mut self, id: ListenerId) -> Accepted {
+        let Some(listener) = self.listeners.get(id.0).filter(|listener| listener.runnable()) else {
+            return Accepted::Done;
+        };
+        let vacant = self.conns.vacant_key().filter(|_| self.conns.len() < self.connections_max);
+        let Some(key) = vacant else {
+            return self.pause_accepting(id, ListenerError::ConnectionLimit);
+        };
+        match self.backend.accept(&listener.sock, key, &listener.options) {
+            Accept::Accepted { handle, peer } => self.accepted(id, key, handle, peer),
+            Accept::WouldBlock => {
+                self.listener_mut(id).ready = false;
+                Accepted::Done
+            }
+            Accept::Failed(errno) => self.accept_failed(id, errno),
+        }
+    }
+
+    fn accepted(&mut self, id: ListenerId, key: Key, handle: i32, peer: SocketAddr) -> Accepted {
+        let now = self.now;
+        let listener = self.listener_mut(id);
+        listener.succeeded();
+        let mut conn =
+            Conn::new(Net::sock(key, handle), Phase::Open, peer, Arc::clone(&listener.options));
+        conn.local = listener.accepted_local();
+        conn.active_at = now;
+        conn.flags.set(Flags::WRITABLE);
+        self.conns.insert(key, conn);
+        self.stats.accepted += 1;
+        self.arm_deadline(ConnId(key));
+        Accepted::Conn(ConnId(key))
+    }
+
+    fn accept_failed(&mut self, id: ListenerId, errno: Errno) -> Accepted {
+        self.stats.accept_errors += 1;
+        match errno::accept_class(errno) {
+            ErrorClass::Resource => self.pause_accepting(id, ListenerError::Paused(errno)),
+            ErrorClass::Fatal => {
+                self.close_listener(id);
+                Accepted::Error(ListenerError::Failed(errno))
+            }
+            ErrorClass::Retry | ErrorClass::Closed => Accepted::Skipped,
+        }
+    }
+
+    /// Stops accepting until a connection ends or, for want of resources, a timer fires; says so
+    /// once until an accept succeeds.
+    fn pause_accepting(&mut self, id: ListenerId, error: ListenerError) -> Accepted {
+        let now = self.now;
+        let listener = self.listener_mut(id);
+        listener.paused = true;
+        let news = !std::mem::replace(&mut listener.reported, true);
+        if matches!(error, ListenerError::Paused(_)) {
+            let due = now + listener.next_retry();
+            let retry = self.timers.start(due, Task::AcceptRetry(id));
+            self.listener_mut(id).retry = Some(retry);
+        }
+        self.paused_listeners += 1;
+        if news { Accepted::Error(error) } else { Accepted::Done }
+    }
+
+    /// Lets a paused listener accept again.
+    pub(crate) fn resume_accepting(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id.0).filter(|listener| listener.paused) else {
+            return;
+        };
+        listener.paused = false;
+        let retry = listener.retry.take();
+        self.paused_listeners -= 1;
+        if let Some(retry) = retry {
+            self.timers.cancel(retry);
+        }
+        self.schedule_listener(id);
+    }
+
+    /// Lets all paused listeners accept again, because a slot and a descriptor are free.
+    pub(crate) fn resume_all_accepting(&mut self) {
+        if self.paused_listeners > 0 {
+            for key in self.listeners.keys().collect::<Vec<_>>() {
+                self.resume_accepting(ListenerId(key));
+            }
+        }
+    }
+
+    fn listener_mut(&mut self, id: ListenerId) -> &mut Listener {
+        self.listeners.get_mut(id.0).expect("the listener was there a moment ago")
+    }
+
+    fn refuse_when_closing(&self) -> io::Result<()> {
+        if self.refusing { Err(io::Error::other("the loop is closing all")) } else { Ok(()) }
+    }
+}
+
+fn no_slot() -> io::Error {
+    invalid("all 2^24 slots are taken")
+}

@@ -1,0 +1,259 @@
+//! Reading: what may be read, what is kept, what is discarded.
+
+use crate::backend::{Backend, Recv};
+use crate::conn::inbound::Kept;
+use crate::conn::{Conn, Flags, Phase};
+use crate::error::{CloseReason, Errno, LimitKind};
+use crate::id::ConnId;
+use crate::net::Net;
+use crate::recv_memory::{Lent, RecvMemory};
+use crate::stats::LoopStats;
+use crate::time::Time;
+
+/// What one connection may read in one turn (C12).
+pub(crate) struct ReadBudget {
+    bytes: usize,
+    calls: u32,
+}
+
+impl ReadBudget {
+    #[inline]
+    fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.calls == 0
+    }
+}
+
+/// What one receive for the handler came to.
+pub(crate) enum Received {
+    /// New bytes, and the kept ones that they follow.
+    Data(Lent, Option<Box<Kept>>),
+    Eof,
+    Blocked,
+    Failed(Errno),
+}
+
+impl Net {
+    /// Stops `on_data` and `on_read_closed` for this connection until
+    /// [`resume_reading`](Net::resume_reading). What arrives stays in the kernel, which makes the
+    /// peer slow down; a reset or an error still ends the connection at once (C13). Returns
+    /// whether the id was that of an open connection.
+    ///
+    /// # Re-entrancy
+    ///
+    /// Within `on_data` of the same connection it stops delivery at once.
+    pub fn pause_reading(&mut self, conn: ConnId) -> bool {
+        if !self.is_open(conn) {
+            return false;
+        }
+        self.mark_flag(conn, Flags::PAUSED.or(Flags::YIELD));
+        self.update_interest(conn);
+        self.schedule(conn);
+        true
+    }
+
+    /// Lets `on_data` and `on_read_closed` come again. Bytes that were not consumed are shown
+    /// again without waiting for new ones, also if reading was not paused. Returns whether the id
+    /// was that of an open connection.
+    ///
+    /// # Re-entrancy
+    ///
+    /// Delivery happens later in this turn or in the next, never inside this call.
+    pub fn resume_reading(&mut self, conn: ConnId) -> bool {
+        if !self.is_open(conn) {
+            return false;
+        }
+        let record = self.conns.get_mut(conn.0).expect("an open connection has a record");
+        let paused = record.flags.any(Flags::PAUSED);
+        record.flags.clear(Flags::PAUSED);
+        // While the handler looks at them, the kept bytes are not in the record.
+        if record.kept.is_some() || self.calling == Some(conn) {
+            record.flags.set(Flags::SHOW_KEPT);
+        }
+        if paused {
+            self.update_interest(conn);
+        }
+        self.schedule(conn);
+        true
+    }
+
+    /// Returns the read budget of one connection and turn.
+    #[inline]
+    pub(crate) fn read_budget(&self) -> ReadBudget {
+        ReadBudget { bytes: self.config.read_budget_bytes, calls: self.config.read_budget_calls }
+    }
+
+    /// Receives once for the handler, if it is to be shown more in this service and there is
+    /// budget left; `None` ends reading.
+    #[inline]
+    pub(crate) fn recv(
+        &mut self,
+        id: ConnId,
+        memory: &mut RecvMemory,
+        budget: &mut ReadBudget,
+    ) -> Option<Received> {
+        let conn = self.conns.get_mut(id.0)?;
+        let ready = conn.flags.any(Flags::READABLE) && conn.wants_read();
+        if !ready || conn.flags.any(Flags::YIELD) || budget.is_spent() {
+            return None;
+        }
+        let got = recv(conn, &mut *self.backend, memory, budget, self.now, &mut self.stats);
+        Some(match got {
+            Recv::Data { lent, .. } => {
+                conn.flags.clear(Flags::SHOW_KEPT);
+                Received::Data(lent, conn.kept.take())
+            }
+            Recv::Eof => Received::Eof,
+            Recv::WouldBlock => Received::Blocked,
+            Recv::Failed(errno) => Received::Failed(errno),
+        })
+    }
+
+    /// Notes that reading found the end: true if `on_read_closed` is due.
+    pub(crate) fn read_ended(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        if let Some(errno) = conn.send_error {
+            // The failed send has taken the socket's error, so that what looks like the peer's
+            // FIN may be the rest of a reset.
+            self.fail(id, errno);
+            return false;
+        }
+        conn.flags.set(Flags::READ_CLOSED);
+        conn.phase == Phase::Open
+    }
+
+    /// Notes that nothing is there; a send that failed is told then.
+    pub(crate) fn read_blocked(&mut self, id: ConnId) {
+        if let Some(errno) = self.conns.get(id.0).and_then(|conn| conn.send_error) {
+            self.fail(id, errno);
+        }
+    }
+
+    /// Takes the kept bytes out of the connection, for as long as the handler looks at them.
+    #[inline]
+    pub(crate) fn take_kept(&mut self, id: ConnId) -> Option<Box<Kept>> {
+        let conn = self.conns.get_mut(id.0)?;
+        conn.flags.clear(Flags::SHOW_KEPT);
+        conn.kept.take()
+    }
+
+    /// Appends received bytes to kept ones.
+    pub(crate) fn grow_kept(&mut self, kept: &mut Kept, data: &[u8]) {
+        let cost = kept.cost();
+        kept.append(data);
+        self.buffered_bytes += kept.cost() - cost;
+    }
+
+    /// Keeps what a handler has not consumed of received bytes.
+    pub(crate) fn keep(&mut self, id: ConnId, rest: &[u8]) {
+        let mut kept = self.kept_pool.take();
+        self.buffered_bytes += kept.cost();
+        self.grow_kept(&mut kept, rest);
+        self.put_kept(id, kept);
+    }
+
+    /// Puts kept bytes back into their connection, and closes it if they are too many.
+    pub(crate) fn put_kept(&mut self, id: ConnId, kept: Box<Kept>) {
+        let open = self.conns.get_mut(id.0).filter(|conn| conn.phase == Phase::Open);
+        let Some(conn) = open.filter(|_| kept.len() > 0) else {
+            return self.drop_kept(kept);
+        };
+        let over = if kept.len() > conn.options.inbound_max_bytes.bytes() {
+            Some(LimitKind::Inbound)
+        } else if self.buffered_bytes > self.global_limit {
+            Some(LimitKind::Buffers)
+        } else {
+            None
+        };
+        conn.kept = Some(kept);
+        if let Some(limit) = over {
+            self.begin_close(id, CloseReason::Limit(limit));
+        }
+    }
+
+    /// Gives a buffer back and counts what nobody consumed.
+    pub(crate) fn drop_kept(&mut self, kept: Box<Kept>) {
+        self.buffered_bytes -= kept.cost();
+        self.stats.discarded_bytes += kept.len() as u64;
+        self.kept_pool.give(kept);
+    }
+
+    /// Drops the kept bytes of a connection.
+    pub(crate) fn discard_kept(&mut self, id: ConnId) {
+        if let Some(kept) = self.take_kept(id) {
+            self.drop_kept(kept);
+        }
+    }
+
+    /// Reads and discards the input of a closing connection.
+    pub(crate) fn discard_input(&mut self, id: ConnId, memory: &mut RecvMemory) {
+        let mut budget = self.read_budget();
+        while let Some(conn) = self.conns.get_mut(id.0) {
+            if !conn.wants_discard() || budget.is_spent() {
+                return;
+            }
+            match recv(conn, &mut *self.backend, memory, &mut budget, self.now, &mut self.stats) {
+                Recv::Data { lent, .. } => {
+                    self.discarded(id, lent.len());
+                    if lent.buffer.is_some() {
+                        self.backend.release(lent);
+                    }
+                }
+                Recv::Eof => {
+                    self.read_ended(id);
+                }
+                Recv::WouldBlock => self.read_blocked(id),
+                Recv::Failed(errno) => self.fail(id, errno),
+            }
+        }
+    }
+
+    /// Counts discarded input against the linger limit.
+    fn discarded(&mut self, id: ConnId, bytes: usize) {
+        self.stats.discarded_bytes += bytes as u64;
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        if conn.flags.any(Flags::FIN_SENT) {
+            conn.lingered_bytes += bytes;
+            if conn.lingered_bytes > conn.options.linger_bytes.bytes() {
+                self.linger_over(id, CloseReason::Limit(LimitKind::Linger));
+            }
+        }
+    }
+
+    /// Ends a connection whose peer did not close in time, or sent too much meanwhile.
+    pub(crate) fn linger_over(&mut self, id: ConnId, reason: CloseReason) {
+        let Some(conn) = self.conns.get(id.0) else { return };
+        let first = conn.reason;
+        self.end(id, if first == CloseReason::LocalClose { reason } else { first }, false);
+    }
+}
+
+/// Receives once and keeps count. The ready bit is cleared only if the backend says so (C11).
+#[inline]
+fn recv(
+    conn: &mut Conn,
+    backend: &mut dyn Backend,
+    memory: &mut RecvMemory,
+    budget: &mut ReadBudget,
+    now: Time,
+    stats: &mut LoopStats,
+) -> Recv {
+    budget.calls -= 1;
+    let got = backend.recv(&conn.sock, memory, budget.bytes);
+    match &got {
+        Recv::Data { lent, drained } => {
+            // After a failed send the end is near: it is read up to.
+            if *drained && conn.send_error.is_none() {
+                conn.flags.clear(Flags::READABLE);
+            }
+            budget.bytes = budget.bytes.saturating_sub(lent.len());
+            conn.received_bytes += lent.len() as u64;
+            conn.receives = conn.receives.wrapping_add(1);
+            conn.active_at = now;
+            stats.received_bytes += lent.len() as u64;
+            stats.receives += 1;
+        }
+        Recv::WouldBlock | Recv::Eof => conn.flags.clear(Flags::READABLE),
+        Recv::Failed(_) => {}
+    }
+    got
+}

@@ -1,0 +1,115 @@
+//! Timers of the handler, and the deadlines of connections.
+
+use std::time::Duration;
+
+use crate::conn::Phase;
+use crate::error::{CloseReason, TimeoutKind};
+use crate::id::{ConnId, TimerId};
+use crate::net::Net;
+use crate::options::Limit;
+use crate::time::{Time, nanos};
+use crate::timer::{Missed, Task};
+
+impl Net {
+    /// Starts a timer: `on_timer` comes once, `delay` after [`now`](Net::now), never earlier, with
+    /// this token. A delay of zero means the next turn, [`Duration::MAX`] never.
+    ///
+    /// Exact to the nanosecond against the loop's clock, which is read once per turn; call
+    /// [`refresh_now`](Net::refresh_now) before it in a callback that has taken long. Equal
+    /// deadlines fire in the order of their starts.
+    ///
+    /// # Panics
+    ///
+    /// If 2^24 timers are live.
+    pub fn start_timer(&mut self, delay: Duration, token: u64) -> TimerId {
+        self.timers.start(self.now + delay, Task::User { token })
+    }
+
+    /// Starts a timer that repeats every `period`, the first time one period after
+    /// [`now`](Net::now). Repeats do not drift: they are due at multiples of the period, and
+    /// `missed` says what happens to those the loop was too busy for. A period of zero counts as
+    /// one nanosecond.
+    ///
+    /// # Panics
+    ///
+    /// If 2^24 timers are live.
+    pub fn start_repeating(&mut self, period: Duration, missed: Missed, token: u64) -> TimerId {
+        let task = Task::User { token };
+        self.timers.start_repeating(self.now + period, nanos(period), missed, task)
+    }
+
+    /// Starts a timer that belongs to a connection: it is cancelled when that one is closed.
+    /// `None` if the id is stale or closing.
+    ///
+    /// # Panics
+    ///
+    /// If 2^24 timers are live.
+    pub fn start_conn_timer(
+        &mut self,
+        conn: ConnId,
+        delay: Duration,
+        token: u64,
+    ) -> Option<TimerId> {
+        let due = self.now + delay;
+        self.is_open(conn).then(|| self.timers.start_owned(conn, due, Task::User { token }))
+    }
+
+    /// Cancels a timer: it will not fire, even if it was due in this very turn. Returns whether it
+    /// was live.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer)
+    }
+
+    /// Returns when a timer fires next; `None` if the id is stale.
+    pub fn timer_deadline(&self, timer: TimerId) -> Option<Time> {
+        self.timers.deadline(timer)
+    }
+
+    /// Sets how long this connection may go without a byte received or taken by the kernel,
+    /// counted from the last one. Returns whether the id was that of an open connection.
+    pub fn set_idle_timeout(&mut self, conn: ConnId, limit: impl Into<Limit<Duration>>) -> bool {
+        if !self.is_open(conn) {
+            return false;
+        }
+        let record = self.conns.get_mut(conn.0).expect("an open connection has a record");
+        record.idle_nanos = limit.into().nanos();
+        self.arm_deadline(conn);
+        true
+    }
+
+    /// Sees to it that the connection's timer fires no later than its nearest deadline.
+    pub(crate) fn arm_deadline(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        let (due, _) = conn.deadline();
+        if due == Time::NEVER {
+            return;
+        }
+        match conn.deadline_timer {
+            None => conn.deadline_timer = Some(self.timers.start(due, Task::ConnDeadline(id))),
+            Some(timer) if self.timers.deadline(timer).is_some_and(|armed| due < armed) => {
+                self.timers.restart(timer, due);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Ends a connection whose deadline has passed, or waits for the one that has moved.
+    pub(crate) fn deadline_fired(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        conn.deadline_timer = None;
+        let (due, kind) = conn.deadline();
+        if due > self.now {
+            return self.arm_deadline(id);
+        }
+        let reason = CloseReason::Timeout(kind);
+        match kind {
+            TimeoutKind::Linger => self.linger_over(id, reason),
+            // A FIN would have to wait behind bytes that the peer does not take.
+            TimeoutKind::WriteStall => self.end(id, reason, true),
+            _ => {
+                debug_assert!(matches!(conn.phase, Phase::Open | Phase::Connecting));
+                self.end(id, reason, false);
+            }
+        }
+    }
+}

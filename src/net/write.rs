@@ -1,0 +1,292 @@
+//! Writing: queueing, refusing, flushing.
+
+use bytes::Bytes;
+
+use crate::backend::Send;
+use crate::conn::{Conn, Flags, Phase};
+use crate::error::{CloseReason, Errno, LimitKind};
+use crate::id::ConnId;
+use crate::net::Net;
+use crate::options::SlowConsumer;
+use crate::segment::{SEGMENT_OVERHEAD, chunks_for};
+use crate::stats::LoopStats;
+use crate::time::Time;
+
+/// What became of a write. All of it was taken, or nothing (contract C8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sent {
+    /// Taken.
+    Queued,
+    /// Taken, but the queue is above its high-water mark: stop until `on_writable`.
+    Pressured,
+    /// Nothing was taken: the queue would have passed its hard limit, or all queues together
+    /// `global_buffer_bytes`. The slow-consumer policy says what follows.
+    Refused,
+    /// Nothing was taken: the id is stale, or the connection is shut down or closing.
+    Closed,
+}
+
+impl Sent {
+    /// Returns whether the bytes were taken.
+    pub fn is_taken(self) -> bool {
+        matches!(self, Sent::Queued | Sent::Pressured)
+    }
+}
+
+impl Net {
+    /// Queues a copy of `data` for sending: all of it or nothing.
+    ///
+    /// # Re-entrancy
+    ///
+    /// The bytes leave at the end of the connection's own service if this is one of its
+    /// callbacks, otherwise at the end of the turn, or at [`flush`](Net::flush): several writes
+    /// become one send. Before a connect is done they wait for it.
+    #[inline]
+    pub fn write(&mut self, conn: ConnId, data: &[u8]) -> Sent {
+        let Some(record) = self.conns.get_mut(conn.0).filter(|record| record.takes_writes()) else {
+            return Sent::Closed;
+        };
+        if data.is_empty() {
+            return pressure(record);
+        }
+        let cost = record.outbound.cost_of_copy(&mut self.segments, data.len());
+        if !fits(record, cost, self.buffered_bytes, self.global_limit) {
+            return self.refuse(conn, cost, cost_alone(chunks_for(data.len()), data.len()));
+        }
+        record.outbound.push_copy(&mut self.segments, data);
+        self.queued(conn, data.len(), cost)
+    }
+
+    /// Queues shared bytes for sending: all of them or nothing. What many connections are sent is
+    /// stored once.
+    ///
+    /// # Re-entrancy
+    ///
+    /// As [`write`](Net::write).
+    pub fn write_shared(&mut self, conn: ConnId, data: Bytes) -> Sent {
+        let Some(record) = self.conns.get_mut(conn.0).filter(|record| record.takes_writes()) else {
+            return Sent::Closed;
+        };
+        if data.is_empty() {
+            return pressure(record);
+        }
+        let len = data.len();
+        let cost = record.outbound.cost_of_shared(&mut self.segments, len);
+        if !fits(record, cost, self.buffered_bytes, self.global_limit) {
+            return self.refuse(conn, cost, cost_alone(1, len));
+        }
+        record.outbound.push_shared(&mut self.segments, data);
+        self.queued(conn, len, cost)
+    }
+
+    /// Notes what was queued and sees to it that it is flushed; answers with the pressure.
+    #[inline]
+    fn queued(&mut self, id: ConnId, len: usize, cost: usize) -> Sent {
+        self.buffered_bytes += cost;
+        self.stats.accepted_bytes += len as u64;
+        self.stats.queued_bytes += len as u64;
+        let conn = self.conns.get_mut(id.0).expect("it was just written to");
+        conn.accepted_bytes += len as u64;
+        if self.serving != Some(id.0) {
+            add_dirty(&mut self.dirty, conn);
+        }
+        pressure(conn)
+    }
+
+    /// Sees to it that a connection is flushed in this turn. The one that is being served is
+    /// flushed when its service ends.
+    pub(crate) fn mark_dirty(&mut self, id: ConnId) {
+        if self.serving != Some(id.0) {
+            if let Some(conn) = self.conns.get_mut(id.0) {
+                add_dirty(&mut self.dirty, conn);
+            }
+        }
+    }
+
+    /// Refuses a write that would raise the cost by `cost`, and that of an empty queue by `alone`.
+    #[cold]
+    fn refuse(&mut self, id: ConnId, cost: usize, alone: usize) -> Sent {
+        self.stats.refused_writes += 1;
+        let global_limit = self.global_limit;
+        let conn = self.conns.get_mut(id.0).expect("it was just found");
+        let hard_limit = conn.options.hard_limit_bytes.bytes();
+        if conn.outbound.cost().saturating_add(cost) <= hard_limit {
+            if alone <= global_limit && !conn.flags.any(Flags::STARVED) {
+                conn.flags.set(Flags::PRESSURED.or(Flags::STARVED));
+                self.starved.push_back((id, alone));
+            }
+        } else if conn.options.slow_consumer == SlowConsumer::Close {
+            self.end(id, CloseReason::Limit(LimitKind::Outbound), true);
+        } else if alone <= hard_limit {
+            let low = conn.outbound.cost() <= conn.options.low_water_bytes;
+            conn.flags.set(Flags::PRESSURED.or(if low { Flags::WAIT_EMPTY } else { Flags::NONE }));
+        }
+        Sent::Refused
+    }
+
+    /// Hands what is queued to the kernel at once, as far as it takes it. Returns whether the id
+    /// was that of a connection.
+    ///
+    /// # Re-entrancy
+    ///
+    /// Calls no callback: an `on_writable` or `on_close` that follows from it comes later.
+    pub fn flush(&mut self, conn: ConnId) -> bool {
+        let known = self.conns.get(conn.0).is_some();
+        if known {
+            self.flush_conn(conn);
+            self.schedule(conn);
+        }
+        known
+    }
+
+    /// Sends what is queued and what follows from an empty queue.
+    #[inline]
+    pub(crate) fn flush_conn(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        conn.flags.clear(Flags::DIRTY);
+        if conn.wants_send() {
+            self.send_queue(id);
+        }
+        let Some(conn) = self.conns.get(id.0) else { return };
+        if conn.flags.any(Flags::SHUTDOWN) {
+            self.settle(id);
+        }
+    }
+
+    #[inline]
+    fn send_queue(&mut self, id: ConnId) {
+        let mut left = self.config.write_budget_bytes;
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        let mut failed = None;
+        while conn.wants_send() && left > 0 && failed.is_none() {
+            let pieces = conn.outbound.pieces(&self.segments, left);
+            match self.backend.send(&conn.sock, pieces) {
+                Send::Done { bytes, blocked } => {
+                    if blocked {
+                        conn.flags.clear(Flags::WRITABLE);
+                    }
+                    left -= bytes;
+                    let freed = conn.outbound.advance(&mut self.segments, bytes);
+                    self.buffered_bytes -= freed;
+                    count_sent(conn, &mut self.stats, bytes, self.now);
+                }
+                Send::WouldBlock => conn.flags.clear(Flags::WRITABLE),
+                Send::InFlight => conn.flags.set(Flags::IN_FLIGHT),
+                Send::Failed(errno) => failed = Some(errno),
+            }
+        }
+        let moving = conn.outbound.is_empty() && !conn.flags.any(Flags::WATCH_WRITE);
+        match failed {
+            Some(errno) => self.send_failed(id, errno),
+            None if moving => {}
+            None => self.watch_progress(id),
+        }
+    }
+
+    /// Notes that a send in flight has taken the first `bytes` of a queue.
+    pub(crate) fn sent(&mut self, id: ConnId, bytes: usize) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        self.buffered_bytes -= conn.outbound.advance(&mut self.segments, bytes);
+        count_sent(conn, &mut self.stats, bytes, self.now);
+        self.watch_progress(id);
+    }
+
+    /// Notes a failed send. What the peer sent before is still to be read, so the connection
+    /// ends when reading does, or at once if nobody reads.
+    pub(crate) fn send_failed(&mut self, id: ConnId, errno: Errno) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        conn.send_error = Some(errno);
+        conn.flags.clear(Flags::WRITABLE);
+        conn.flags.set(Flags::READABLE);
+        self.schedule(id);
+    }
+
+    /// Starts the stall deadline of a queue that is stuck and has the backend watch for room, or
+    /// ends both.
+    pub(crate) fn watch_progress(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        let stuck = !conn.outbound.is_empty();
+        if stuck && conn.stalled_at == Time::NEVER {
+            conn.stalled_at = self.now;
+        }
+        if conn.awaits_room() != conn.flags.any(Flags::WATCH_WRITE) {
+            self.update_interest(id);
+        }
+        if stuck {
+            self.arm_deadline(id);
+        }
+    }
+
+    /// Tells the backend what is waited for.
+    pub(crate) fn update_interest(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
+            return;
+        };
+        let write = conn.awaits_room();
+        let read = !conn.flags.any(Flags::PAUSED);
+        conn.flags.clear(Flags::WATCH_WRITE.or(Flags::UNWATCH_READ));
+        conn.flags.set(if write { Flags::WATCH_WRITE } else { Flags::NONE });
+        conn.flags.set(if read { Flags::NONE } else { Flags::UNWATCH_READ });
+        self.backend.interest(&conn.sock, read, write);
+    }
+
+    /// Lets those try again whose write was refused for the loop's buffers: first come, first
+    /// served, once a quarter of them is free and the write that was refused would fit.
+    #[inline]
+    pub(crate) fn feed_starved(&mut self) {
+        while let Some(&(id, cost)) = self.starved.front() {
+            let limit = self.global_limit;
+            if self.buffered_bytes > (limit / 4 * 3).min(limit - cost) {
+                return;
+            }
+            self.starved.pop_front();
+            if let Some(conn) = self.conns.get_mut(id.0) {
+                conn.flags.clear(Flags::STARVED);
+                self.schedule(id);
+            }
+        }
+    }
+}
+
+/// Notes that the kernel took the first `bytes` of a queue, which they have left.
+#[inline]
+fn count_sent(conn: &mut Conn, stats: &mut LoopStats, bytes: usize, now: Time) {
+    conn.sent_bytes += bytes as u64;
+    conn.sends = conn.sends.wrapping_add(1);
+    conn.active_at = now;
+    conn.stalled_at = if conn.outbound.is_empty() { Time::NEVER } else { now };
+    stats.sent_bytes += bytes as u64;
+    stats.queued_bytes -= bytes as u64;
+    stats.sends += 1;
+}
+
+/// Puts a connection on the dirty list, once.
+#[inline]
+fn add_dirty(dirty: &mut Vec<ConnId>, conn: &mut Conn) {
+    if !conn.flags.any(Flags::DIRTY) {
+        conn.flags.set(Flags::DIRTY);
+        dirty.push(ConnId(conn.sock.key));
+    }
+}
+
+/// Returns whether a queue may grow by `cost`.
+#[inline]
+fn fits(conn: &Conn, cost: usize, buffered: usize, global_limit: usize) -> bool {
+    conn.outbound.cost().saturating_add(cost) <= conn.options.hard_limit_bytes.bytes()
+        && buffered.saturating_add(cost) <= global_limit
+}
+
+/// The cost of a queue that holds one write alone.
+fn cost_alone(segments: usize, len: usize) -> usize {
+    len.saturating_add(segments.saturating_mul(SEGMENT_OVERHEAD))
+}
+
+/// Says whether a queue is above its high-water mark, and then owes `on_writable`.
+#[inline]
+fn pressure(conn: &mut Conn) -> Sent {
+    if conn.outbound.cost() <= conn.options.high_water_bytes {
+        return Sent::Queued;
+    }
+    conn.flags.set(Flags::PRESSURED);
+    Sent::Pressured
+}

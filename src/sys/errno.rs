@@ -1,0 +1,226 @@
+//! Error numbers and what they mean.
+
+use std::error::Error;
+use std::io;
+
+pub(crate) use libc::{
+    EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EALREADY, EBADF, ECONNABORTED, ECONNREFUSED, ECONNRESET,
+    EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, EMFILE, ENETDOWN, ENETUNREACH,
+    ENFILE, ENOBUFS, ENOENT, ENOMEM, ENONET, ENOSPC, ENOSYS, ENOTCONN, ENOTSOCK, EPERM, EPIPE,
+    EPROTO, ETIMEDOUT,
+};
+
+use crate::error::{CloseReason, Errno, ErrorClass, TimeoutKind};
+
+impl ErrorClass {
+    /// Classifies an error of a system call.
+    ///
+    /// | class | error numbers |
+    /// |---|---|
+    /// | `Retry` | `EAGAIN` (`EWOULDBLOCK`), `EINTR`, `EINPROGRESS`, `EALREADY` |
+    /// | `Resource` | `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC` |
+    /// | `Resource` | `EADDRINUSE`, `EADDRNOTAVAIL` (no address, or no free port) |
+    /// | `Fatal` | `EBADF`, `EFAULT`, `EINVAL`, `ENOSYS`, `ENOTSOCK` |
+    /// | `Closed` | every other, known or not |
+    ///
+    /// An error without a number goes by its kind:
+    ///
+    /// | class | [`io::ErrorKind`] |
+    /// |---|---|
+    /// | `Retry` | `WouldBlock`, `Interrupted` |
+    /// | `Resource` | `OutOfMemory`, `StorageFull`, `AddrInUse`, `AddrNotAvailable` |
+    /// | `Fatal` | `InvalidInput`, `Unsupported` |
+    /// | `Closed` | every other |
+    ///
+    /// What is not known counts as the end of the one connection it came from: the others have
+    /// nothing to do with it. For an error that wraps another one
+    /// ([`source`](std::error::Error::source)) the number of the inner one counts.
+    ///
+    /// ```
+    /// use hotloop::ErrorClass;
+    /// use std::io;
+    ///
+    /// let out_of_files = io::Error::from_raw_os_error(24);
+    /// # #[cfg(target_os = "linux")]
+    /// assert_eq!(ErrorClass::of(&out_of_files), ErrorClass::Resource);
+    /// ```
+    pub fn of(error: &io::Error) -> ErrorClass {
+        match number_of(error) {
+            Some(errno) => ErrorClass::of_errno(errno),
+            None => of_kind(error.kind()),
+        }
+    }
+
+    /// Classifies an error number, by the table of [`of`](ErrorClass::of).
+    pub fn of_errno(errno: Errno) -> ErrorClass {
+        match errno.0 {
+            EAGAIN | EINTR | EINPROGRESS | EALREADY => ErrorClass::Retry,
+            EMFILE | ENFILE | ENOBUFS | ENOMEM | ENOSPC | EADDRINUSE | EADDRNOTAVAIL => {
+                ErrorClass::Resource
+            }
+            EBADF | EFAULT | EINVAL | ENOSYS | ENOTSOCK => ErrorClass::Fatal,
+            _ => ErrorClass::Closed,
+        }
+    }
+}
+
+/// Classifies an error number of an accept. `accept(2)` passes errors on that are pending on the
+/// new connection or come from the network and the firewall (`ECONNABORTED`, `EPROTO`, `EPERM`,
+/// `ENETDOWN`, ...): the listener is as good as before, so whatever is neither scarcity nor a
+/// broken listener is skipped (`Retry`). `ENOSPC` is the limit of watches (`epoll_ctl(2)`).
+pub(crate) fn accept_class(errno: Errno) -> ErrorClass {
+    match errno.0 {
+        EMFILE | ENFILE | ENOBUFS | ENOMEM | ENOSPC => ErrorClass::Resource,
+        EBADF | EFAULT | EINVAL | ENOTSOCK => ErrorClass::Fatal,
+        _ => ErrorClass::Retry,
+    }
+}
+
+/// Returns whether a failed `connect(2)` is the network's answer. If not, the call could not be
+/// begun: the address, the permission or the local port is at fault.
+pub(crate) fn is_network_answer(errno: Errno) -> bool {
+    matches!(
+        errno.0,
+        ECONNREFUSED
+            | ECONNRESET
+            | ECONNABORTED
+            | ETIMEDOUT
+            | ENETUNREACH
+            | EHOSTUNREACH
+            | ENETDOWN
+            | EHOSTDOWN
+            | ENONET
+            | EPROTO
+            | EPIPE
+    )
+}
+
+/// Returns the reason a connection closes with when it has failed with this error number.
+pub(crate) fn close_reason(errno: Errno) -> CloseReason {
+    match errno.0 {
+        ECONNRESET | ECONNABORTED | EPIPE => CloseReason::Reset,
+        ETIMEDOUT => CloseReason::Timeout(TimeoutKind::Kernel),
+        _ => CloseReason::Io(errno),
+    }
+}
+
+/// Returns the error number of the call that has just failed.
+#[inline]
+pub(crate) fn last() -> Errno {
+    of_io(&io::Error::last_os_error())
+}
+
+/// Returns the error number of an error of the system; `EIO` for one without a number, which no
+/// system call makes.
+pub(crate) fn of_io(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Turns the result of a system call, negative on failure, into one of Rust's.
+pub(super) fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn number_of(error: &io::Error) -> Option<Errno> {
+    if let Some(number) = error.raw_os_error() {
+        return Some(Errno(number));
+    }
+    let inner: &(dyn Error + 'static) = error.get_ref()?;
+    let chain = std::iter::successors(Some(inner), |error| (**error).source());
+    chain.filter_map(|error| error.downcast_ref::<io::Error>()).find_map(number_of)
+}
+
+fn of_kind(kind: io::ErrorKind) -> ErrorClass {
+    match kind {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => ErrorClass::Retry,
+        io::ErrorKind::OutOfMemory
+        | io::ErrorKind::StorageFull
+        | io::ErrorKind::AddrInUse
+        | io::ErrorKind::AddrNotAvailable => ErrorClass::Resource,
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => ErrorClass::Fatal,
+        _ => ErrorClass::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(class: fn(Errno) -> ErrorClass, numbers: &[i32]) -> Vec<ErrorClass> {
+        let mut classes: Vec<_> = numbers.iter().map(|number| class(Errno(*number))).collect();
+        classes.dedup();
+        classes
+    }
+
+    #[test]
+    fn each_row_of_the_table_has_its_class() {
+        let of = ErrorClass::of_errno;
+        let retry = [libc::EWOULDBLOCK, EAGAIN, EINTR, EINPROGRESS, EALREADY];
+        assert_eq!(classes(of, &retry), [ErrorClass::Retry]);
+        let scarce = [EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EADDRINUSE, EADDRNOTAVAIL];
+        assert_eq!(classes(of, &scarce), [ErrorClass::Resource]);
+        let fatal = [EBADF, EFAULT, EINVAL, ENOSYS, ENOTSOCK];
+        assert_eq!(classes(of, &fatal), [ErrorClass::Fatal]);
+        let closed = [ECONNRESET, ECONNABORTED, EPIPE, ETIMEDOUT, ECONNREFUSED, EPERM, 0, -1, 9999];
+        assert_eq!(classes(of, &closed), [ErrorClass::Closed]);
+    }
+
+    #[test]
+    fn only_a_broken_listener_is_fatal_to_accepting() {
+        assert_eq!(classes(accept_class, &[EBADF, EINVAL, ENOTSOCK, EFAULT]), [ErrorClass::Fatal]);
+        let scarce = [EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC];
+        assert_eq!(classes(accept_class, &scarce), [ErrorClass::Resource]);
+        let skipped = [
+            EINTR,
+            ECONNABORTED,
+            EPROTO,
+            ENETDOWN,
+            libc::ENOPROTOOPT,
+            EHOSTDOWN,
+            ENONET,
+            EHOSTUNREACH,
+            libc::EOPNOTSUPP,
+            ENETUNREACH,
+            EPERM,
+            9999,
+        ];
+        assert_eq!(classes(accept_class, &skipped), [ErrorClass::Retry]);
+    }
+
+    #[test]
+    fn an_error_without_a_number_goes_by_its_kind() {
+        let of = |kind| ErrorClass::of(&io::Error::new(kind, "no number"));
+        assert_eq!(of(io::ErrorKind::WouldBlock), ErrorClass::Retry);
+        assert_eq!(of(io::ErrorKind::OutOfMemory), ErrorClass::Resource);
+        assert_eq!(of(io::ErrorKind::InvalidInput), ErrorClass::Fatal);
+        assert_eq!(of(io::ErrorKind::BrokenPipe), ErrorClass::Closed);
+        assert_eq!(of(io::ErrorKind::Other), ErrorClass::Closed);
+    }
+
+    #[test]
+    fn the_number_of_a_wrapped_error_counts() {
+        let inner = io::Error::from_raw_os_error(EMFILE);
+        assert_eq!(ErrorClass::of(&inner), ErrorClass::Resource);
+        assert_eq!(ErrorClass::of(&io::Error::other(inner)), ErrorClass::Resource);
+    }
+
+    #[test]
+    fn a_vanished_peer_is_a_reset_and_a_silent_one_a_timeout() {
+        for number in [ECONNRESET, ECONNABORTED, EPIPE] {
+            assert_eq!(close_reason(Errno(number)), CloseReason::Reset);
+        }
+        let timeout = CloseReason::Timeout(TimeoutKind::Kernel);
+        assert_eq!(close_reason(Errno(ETIMEDOUT)), timeout);
+        assert_eq!(close_reason(Errno(EHOSTUNREACH)), CloseReason::Io(Errno(EHOSTUNREACH)));
+    }
+
+    #[test]
+    fn a_refusal_is_the_networks_answer_and_a_bad_address_is_not() {
+        for number in [ECONNREFUSED, ENETUNREACH, EHOSTUNREACH, ETIMEDOUT] {
+            assert!(is_network_answer(Errno(number)), "{number}");
+        }
+        for number in [EINVAL, libc::EAFNOSUPPORT, libc::EACCES, EPERM, EADDRNOTAVAIL, EAGAIN] {
+            assert!(!is_network_answer(Errno(number)), "{number}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Everything unsafe and everything `libc`, behind functions that are safe to call.
+//!
+//! This layer knows descriptors, buffers and error numbers; nothing of connections or events'
+//! meaning.
+#![allow(unsafe_code)]
+
+pub(crate) mod clock;
+pub(crate) mod epoll;
+pub(crate) mod errno;
+pub(crate) mod memory;
+pub(crate) mod process;
+pub(crate) mod socket;
+pub(crate) mod wake;

@@ -1,0 +1,143 @@
+//! Peers on real sockets: non-blocking, pumped between the turns of the loop under test.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+/// Small, so that a peer that does not read makes the loop feel it soon.
+const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
+
+#[derive(Default)]
+pub(super) struct RealPeers {
+    peers: Vec<RealPeer>,
+    servers: Vec<TcpListener>,
+}
+
+struct RealPeer {
+    /// `None` once it was reset.
+    stream: Option<TcpStream>,
+    to_send: VecDeque<u8>,
+    finish: bool,
+    reading: bool,
+    received: Vec<u8>,
+    at_end: bool,
+    is_reset: bool,
+}
+
+impl RealPeers {
+    pub(super) fn dial(&mut self, addr: SocketAddr) -> usize {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).expect("a socket");
+        socket.connect(&addr.into()).expect("it listens, and the backlog has room");
+        self.add(socket.into())
+    }
+
+    fn add(&mut self, stream: TcpStream) -> usize {
+        stream.set_nonblocking(true).expect("a TCP socket");
+        stream.set_nodelay(true).expect("a TCP socket");
+        self.peers.push(RealPeer {
+            stream: Some(stream),
+            to_send: VecDeque::new(),
+            finish: false,
+            reading: true,
+            received: Vec::new(),
+            at_end: false,
+            is_reset: false,
+        });
+        self.peers.len() - 1
+    }
+
+    pub(super) fn listen(&mut self) -> SocketAddr {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        server.set_nonblocking(true).expect("a TCP socket");
+        let addr = server.local_addr().expect("it is bound");
+        self.servers.push(server);
+        addr
+    }
+
+    /// An address that was free a moment ago.
+    pub(super) fn refusing(&mut self) -> SocketAddr {
+        let gone = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        gone.local_addr().expect("it is bound")
+    }
+
+    pub(super) fn accept(&mut self, addr: SocketAddr) -> Option<usize> {
+        let is_it = |server: &&TcpListener| server.local_addr().expect("it is bound") == addr;
+        let server = self.servers.iter().find(is_it).expect("it is a server of this rig");
+        match server.accept() {
+            Ok((stream, _)) => Some(self.add(stream)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) => panic!("accept: {error}"),
+        }
+    }
+
+    pub(super) fn send(&mut self, peer: usize, data: &[u8]) {
+        self.peers[peer].to_send.extend(data);
+        self.peers[peer].pump();
+    }
+
+    pub(super) fn finish(&mut self, peer: usize) {
+        self.peers[peer].finish = true;
+        self.peers[peer].pump();
+    }
+
+    /// Resets, behind what the kernel has taken (`SO_LINGER` of zero, `socket(7)`).
+    pub(super) fn reset(&mut self, peer: usize) {
+        let stream = self.peers[peer].stream.take().expect("it is open");
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
+    }
+
+    pub(super) fn received(&mut self, peer: usize) -> &[u8] {
+        self.peers[peer].pump();
+        &self.peers[peer].received
+    }
+
+    pub(super) fn set_reading(&mut self, peer: usize, reading: bool) {
+        self.peers[peer].reading = reading;
+    }
+
+    pub(super) fn at_end(&mut self, peer: usize) -> bool {
+        self.peers[peer].pump();
+        self.peers[peer].at_end
+    }
+
+    pub(super) fn is_reset(&mut self, peer: usize) -> bool {
+        self.peers[peer].pump();
+        self.peers[peer].is_reset
+    }
+
+    pub(super) fn pump(&mut self) {
+        self.peers.iter_mut().for_each(RealPeer::pump);
+    }
+}
+
+impl RealPeer {
+    /// Sends and receives as far as it goes without blocking.
+    fn pump(&mut self) {
+        let Some(mut stream) = self.stream.as_ref() else { return };
+        while !self.to_send.is_empty() {
+            match stream.write(self.to_send.as_slices().0) {
+                Ok(sent) => drop(self.to_send.drain(..sent)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // The loop has closed; what that means the receiving below finds out.
+                Err(_) => self.to_send.clear(),
+            }
+        }
+        if self.to_send.is_empty() && std::mem::take(&mut self.finish) {
+            // Fails if the loop has reset, which the receiving below finds out.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+        let mut buffer = [0; 64 << 10];
+        while self.reading && !self.at_end && !self.is_reset {
+            match stream.read(&mut buffer) {
+                Ok(0) => self.at_end = true,
+                Ok(count) => self.received.extend(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.is_reset = true,
+            }
+        }
+    }
+}
