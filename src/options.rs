@@ -155,8 +155,8 @@ impl ConnOptions {
         self
     }
 
-    /// Sets how long queued bytes may make no progress. Default: 60 s; TCP itself would give a
-    /// silent peer a quarter of an hour.
+    /// Sets how long queued bytes may make no progress, before a close and during its flush.
+    /// Default: 60 s; TCP itself would give a silent peer a quarter of an hour.
     pub fn write_stall_timeout(mut self, limit: impl Into<Limit<Duration>>) -> Self {
         self.write_stall_timeout = limit.into();
         self

@@ -54,8 +54,9 @@ impl Loop {
             self.net.enter(id);
             handler.on_writable(&mut self.net, id);
             self.net.leave();
+            self.net.flush_conn(id);
         }
-        self.net.flush_conn(id);
+        self.net.settle(id);
         self.net.serving = None;
         self.net.schedule(id);
     }

@@ -89,7 +89,7 @@ impl Net {
 
     /// Does what an empty queue allows: the FIN, and the end once both sides have sent theirs.
     pub(crate) fn settle(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        let Some(conn) = self.conns.get(id.0) else { return };
         if conn.wants_fin() {
             self.send_fin(id);
         }

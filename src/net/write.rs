@@ -175,11 +175,11 @@ impl Net {
                 Send::Failed(errno) => failed = Some(errno),
             }
         }
-        let moving = conn.outbound.is_empty() && !conn.flags.any(Flags::WATCH_WRITE);
+        let stuck = !conn.outbound.is_empty() || conn.flags.any(Flags::WATCH_WRITE);
         match failed {
             Some(errno) => self.send_failed(id, errno),
-            None if moving => {}
-            None => self.watch_progress(id),
+            None if stuck => self.watch_progress(id),
+            None => {}
         }
     }
 
