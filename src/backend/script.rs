@@ -372,6 +372,12 @@ impl State {
     }
 }
 
+impl Socket {
+    fn listens_on(&self, wanted: SocketAddr) -> bool {
+        matches!(self, Socket::Listener { addr, .. } if *addr == wanted)
+    }
+}
+
 impl Link {
     /// Finishes the send in flight as far as there is room, or fails it.
     fn land(&mut self, events: &mut Vec<Event>) {
@@ -467,8 +473,7 @@ impl Backend for Script {
         _: &ListenOptions,
     ) -> io::Result<(i32, SocketAddr)> {
         let mut state = self.0.state();
-        let taken = |socket: &Socket| matches!(socket, Socket::Listener { addr: bound, .. } if *bound == addr);
-        if state.sockets.iter().flatten().any(taken) {
+        if state.sockets.iter().flatten().any(|socket| socket.listens_on(addr)) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let handle = state.open(Socket::Closing(key));
