@@ -33,12 +33,12 @@ use crate::wake::Waker;
 ///         net.write(conn, &data.to_ascii_uppercase());
 ///         data.len()
 ///     }
-///     # fn on_turn_start(&mut self, net: &mut Net) { net.stop(); }
 /// }
 ///
 /// fn main() -> std::io::Result<()> {
 ///     let mut event_loop = Loop::new(Config::default())?;
 ///     event_loop.net().listen("127.0.0.1:0")?;
+///     # event_loop.net().stop();
 ///     event_loop.run(&mut Shout)
 /// }
 /// ```
