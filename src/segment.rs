@@ -230,6 +230,9 @@ fn chunk_bytes(len: usize, after_shared: bool) -> usize {
 /// Returns how many chunks [`Segments::copy`] takes for a write of `len` bytes.
 #[inline]
 pub(crate) fn chunks_for(len: usize) -> usize {
+    if len <= CHUNK_BYTES {
+        return usize::from(len > 0);
+    }
     (len / LARGE_CHUNK_BYTES) + (len % LARGE_CHUNK_BYTES).div_ceil(CHUNK_BYTES)
 }
 
@@ -249,6 +252,16 @@ pub(crate) struct Pieces<'a> {
     nodes: &'a Slab<Node>,
     next: u32,
     left_bytes: usize,
+}
+
+impl<'a> Pieces<'a> {
+    /// Returns the piece if there is only one.
+    #[inline]
+    pub(crate) fn only(&self) -> Option<&'a [u8]> {
+        let node = self.nodes.get(self.next as usize).filter(|node| node.next == NONE)?;
+        let bytes = &node.segment.bytes()[node.start..];
+        Some(&bytes[..bytes.len().min(self.left_bytes)])
+    }
 }
 
 impl<'a> Iterator for Pieces<'a> {
@@ -317,11 +330,13 @@ mod tests {
         assert_eq!(text(100), [&b"llo"[..], b"world"]);
         assert_eq!(text(5), [&b"llo"[..], b"wo"]);
         assert_eq!(text(3), [&b"llo"[..]]);
+        assert_eq!(segments.pieces(first, 100).only(), None);
+        assert_eq!(segments.pieces(second, 3).only(), Some(&b"wor"[..]));
     }
 
     #[test]
     fn the_chunk_count_of_a_write_is_exact() {
-        for len in [1, 255, 4096, 4097, 16383, 16384, 16385, 100_000] {
+        for len in [0, 1, 255, 4096, 4097, 16383, 16384, 16385, 100_000] {
             let mut segments = Segments::new(0);
             let (mut left, mut chunks) = (len, 0);
             while left > 0 {

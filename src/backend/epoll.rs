@@ -210,10 +210,9 @@ impl Backend for Epoll {
 
     #[inline]
     fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
-        let mut ahead = pieces.clone();
-        match (ahead.next(), ahead.next()) {
-            (Some(only), None) => answer(only.bytes.len(), socket::send(conn.handle, only.bytes)),
-            _ => self.send_gathered(conn, pieces),
+        match pieces.only() {
+            Some(bytes) => answer(bytes.len(), socket::send(conn.handle, bytes)),
+            None => self.send_gathered(conn, pieces),
         }
     }
 

@@ -36,7 +36,10 @@ impl Outbound {
     /// Returns by how much [`push_copy`](Self::push_copy) of `len` bytes will raise the cost.
     #[inline]
     pub(crate) fn cost_of_copy(&self, segments: &mut Segments, len: usize) -> usize {
-        let room = if self.is_empty() { 0 } else { segments.room(self.last) };
+        if self.is_empty() {
+            return len + chunks_for(len) * SEGMENT_OVERHEAD;
+        }
+        let room = segments.room(self.last);
         len + chunks_for(len.saturating_sub(room)) * SEGMENT_OVERHEAD
     }
 

@@ -207,6 +207,9 @@ impl Loop {
     /// Phase 4: fires the timers that are due at this moment, and no others.
     fn fire_timers<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let net = &mut self.net;
+        if !net.timers.has_due(net.now) {
+            return;
+        }
         net.timers.snapshot(net.now);
         while let Some(Due { id, task }) = net.timers.pop_due(net.now) {
             match task {
@@ -267,8 +270,11 @@ impl Loop {
     }
 
     /// Puts right what a callback left undone when it panicked out of the last turn.
+    #[inline]
     fn recover(&mut self) {
-        self.net.recover();
+        if self.net.was_cut_off() {
+            self.net.recover();
+        }
         if let Some(kept) = self.shown.take() {
             self.net.drop_kept(kept);
         }

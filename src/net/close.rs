@@ -173,6 +173,12 @@ impl Net {
         self.resume_all_accepting();
     }
 
+    /// Returns whether a callback has panicked since the last turn began.
+    #[inline]
+    pub(crate) fn was_cut_off(&self) -> bool {
+        self.serving.is_some() || self.calling.is_some()
+    }
+
     /// Puts right what a callback left undone when it panicked (C6).
     pub(crate) fn recover(&mut self) {
         match self.serving.take().map(|key| (key, self.listeners.get(key).is_some())) {

@@ -184,6 +184,12 @@ impl Timers {
         self.armed.first().map(|entry| entry.deadline).filter(|deadline| *deadline != Time::NEVER)
     }
 
+    /// Returns whether a snapshot at `now` would leave anything to pop.
+    #[inline]
+    pub(crate) fn has_due(&self, now: Time) -> bool {
+        !self.due.is_empty() || self.armed.first().is_some_and(|first| first.deadline <= now)
+    }
+
     /// Adds every timer whose deadline has come to the due list, in order.
     pub(crate) fn snapshot(&mut self, now: Time) {
         self.forget_outdated();
