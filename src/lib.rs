@@ -23,6 +23,47 @@
 //!     event_loop.run(&mut Echo)
 //! }
 //! ```
+//!
+//! # The contract
+//!
+//! The numbers are stable; docs and tests use them. Every backend passes all.
+//!
+//! **Lifecycle**
+//! - **C1** Each accepted connection gets `on_accept` once, each outgoing one `on_connect` once or
+//!   never. Every connection id ever handed out gets exactly one `on_close`, its last callback,
+//!   unless the loop is dropped. A failed connect arrives only as `on_close`. Listeners and timers
+//!   get none: their ids go stale at once when closed or fired for good.
+//! - **C2** No callback for a stale id; no event is attributed to another generation of the slot.
+//! - **C3** Callbacks never nest: nothing in [`Net`] calls the handler. What a callback causes is
+//!   delivered later in the same turn or in the next. The stack does not grow with the work.
+//! - **C4** `on_close` carries a truthful [`CloseReason`], and how many accepted bytes never
+//!   reached the kernel.
+//! - **C5** [`close`](Net::close) flushes, sends FIN, lingers within bounds; [`abort`](Net::abort)
+//!   drops the queue and resets; [`shutdown`](Net::shutdown) flushes and sends FIN, and reading
+//!   goes on. All are idempotent and infallible. After `close` or `abort` nothing but `on_close`
+//!   follows.
+//! - **C6** A panic in a callback unwinds out of `run` with the loop consistent: it can be run
+//!   again or dropped. The connection whose callback panicked is aborted.
+//!
+//! **Data**
+//! - **C7** Bytes delivered are a prefix of the bytes the peer sent: in order, no gap, no repeat.
+//!   Unconsumed bytes come again first. Data before end-of-stream before error.
+//! - **C8** A write takes all or nothing. accepted = sent + queued + dropped, exactly.
+//! - **C9** `on_writable` comes once per crossing: only after `Pressured` or `Refused`, when the
+//!   queue has fallen to the low-water mark, at most once per connection and turn.
+//! - **C10** Memory handed to the kernel is neither moved, freed nor reused before it is done.
+//!
+//! **Liveness and fairness**
+//! - **C11** Readiness is never lost; the wait is zero exactly when there is work.
+//! - **C12** Reads and accepts have budgets per turn; timers, wakes and closings are snapshots.
+//! - **C13** A paused connection still learns that its peer died; a FIN waits for the resume.
+//! - **C14** No spinning: an idle loop wakes for timers only.
+//!
+//! **Time and threads**
+//! - **C15** A timer never fires early; equal deadlines fire in start order; a cancelled one never
+//!   fires; zero means the next turn; repeats do not drift.
+//! - **C16** A wake is never lost, and those before it is delivered are one.
+//! - **C17** The clock and the sockets are reached through the backend alone.
 
 mod addr;
 mod backend;
