@@ -225,10 +225,12 @@ impl Backend for Epoll {
         // the registration would cost a system call and report what is ready a second time.
     }
 
-    fn take_error(&mut self, conn: &Sock) -> Option<(Errno, usize)> {
-        // The error first: nothing arrives after it, so the count behind it is final.
-        let error = socket::take_error(conn.handle)?;
-        Some((error, socket::unread_bytes(conn.handle)))
+    fn take_error(&mut self, conn: &Sock) -> Option<Errno> {
+        socket::take_error(conn.handle)
+    }
+
+    fn unread_bytes(&mut self, conn: &Sock) -> usize {
+        socket::unread_bytes(conn.handle)
     }
 
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {

@@ -198,9 +198,11 @@ pub(crate) trait Backend {
     /// Without any interest a hang-up is still reported (C13).
     fn interest(&mut self, sock: &Sock, read: bool, write: bool);
 
-    /// Takes the socket's pending error, if there is one, and how many received bytes were never
-    /// read.
-    fn take_error(&mut self, conn: &Sock) -> Option<(Errno, usize)>;
+    /// Takes the socket's pending error, if there is one.
+    fn take_error(&mut self, conn: &Sock) -> Option<Errno>;
+
+    /// Returns how many bytes have arrived and were not received; final once there is an error.
+    fn unread_bytes(&mut self, conn: &Sock) -> usize;
 
     /// Closes a connection or a listener; with `reset` the peer gets a RST and the kernel drops
     /// what it has.

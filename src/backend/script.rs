@@ -550,7 +550,7 @@ impl Backend for Script {
         let completion = state.dialect == Dialect::Completion;
         let (buffer, link) = (state.next_buffer, state.conn(conn));
         if link.inbound.is_empty() {
-            return match link.error.take() {
+            return match link.error.take_if(|_| !link.fin) {
                 _ if link.fin => Recv::Eof,
                 Some(errno) => Recv::Failed(Errno(errno)),
                 None if link.reset => Recv::Eof,
@@ -617,11 +617,12 @@ impl Backend for Script {
         }
     }
 
-    fn take_error(&mut self, conn: &Sock) -> Option<(Errno, usize)> {
-        let mut state = self.0.state();
-        let link = state.conn(conn);
-        let unread = link.inbound.len();
-        link.error.take().map(|errno| (Errno(errno), unread))
+    fn take_error(&mut self, conn: &Sock) -> Option<Errno> {
+        self.0.state().conn(conn).error.take().map(Errno)
+    }
+
+    fn unread_bytes(&mut self, conn: &Sock) -> usize {
+        self.0.state().conn(conn).inbound.len()
     }
 
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {

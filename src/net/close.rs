@@ -127,14 +127,9 @@ impl Net {
         };
         conn.flags.clear(Flags::HANG_UP);
         let found = self.backend.take_error(&conn.sock);
-        let unread = found.map_or(0, |(_, unread)| unread);
-        match conn.send_error.or(found.map(|(errno, _)| errno)) {
-            Some(errno) => {
-                self.stats.discarded_bytes += unread as u64;
-                self.fail(id, errno);
-            }
-            None => self.settle(id),
-        }
+        let Some(errno) = conn.send_error.or(found) else { return self.settle(id) };
+        self.stats.discarded_bytes += self.backend.unread_bytes(&conn.sock) as u64;
+        self.fail(id, errno);
     }
 
     /// Closes the socket of a connection that has ended. Returns whether it is closed; if not,
