@@ -375,6 +375,15 @@ fn input_is_delivered_before_the_end_that_a_failed_send_makes(kind: Kind) {
     }
 }
 
+fn a_failed_send_ends_a_connection_that_no_event_comes_for(kind: Kind) {
+    let mut case = Case::new(kind);
+    let (conn, peer) = (case.conn, case.rig.scripted(case.peer));
+    case.rig.world().fail_send(peer, libc::EHOSTUNREACH);
+    case.net().write(conn, b"fails");
+    let expected = [case.close(CloseReason::Io(Errno(libc::EHOSTUNREACH)), 5)];
+    case.ends(&expected);
+}
+
 fn after_a_failed_send_writes_are_not_taken(kind: Kind) {
     let mut case = Case::consuming(kind, Config::default(), |net, conn, data| {
         assert_eq!(net.write(conn, b"late"), Sent::Closed);
@@ -514,6 +523,7 @@ on_every_backend!(
 on_script!(
     what_the_peer_took_of_a_queue_is_not_dropped,
     input_is_delivered_before_the_end_that_a_failed_send_makes,
+    a_failed_send_ends_a_connection_that_no_event_comes_for,
     after_a_failed_send_writes_are_not_taken,
     a_failed_send_of_a_half_open_connection_ends_it,
     an_event_of_doom_without_an_error_ends_nothing,
