@@ -73,9 +73,10 @@ impl Wakes {
         Waker { shared: Arc::clone(self) }
     }
 
-    /// Returns whether there are wakers.
+    /// Returns whether there are wakers, or a wake of one that is gone was not told yet.
     pub(crate) fn in_use(&self) -> bool {
-        self.wakers.load(Ordering::Acquire) > 0
+        // In this order: who sees that the last waker is gone sees what it posted.
+        self.wakers.load(Ordering::Acquire) > 0 || self.posted.load(Ordering::Acquire)
     }
 
     /// Takes what was posted since the last time.

@@ -355,6 +355,29 @@ fn aborting_inside_on_data_drops_and_counts_what_is_left(kind: Kind) {
     assert_counted_as_discarded(&mut rig, 4);
 }
 
+/// Many receives in one turn: each buffer is back before the next is lent.
+fn a_lent_buffer_is_released_when_on_data_returns(kind: Kind) {
+    let mut rig = Rig::with(kind, Config::default().recv_buffer_bytes(512));
+    let lent_most = usize::from(kind == Kind::ScriptCompletion);
+    let world = rig.world().clone();
+    rig.handler.on_data = Some(Box::new(move |_, _, data| {
+        assert!(world.lent_buffers() <= lent_most, "{} are lent", world.lent_buffers());
+        // Sometimes all of it, sometimes a part: both ways to hold the bytes.
+        data.len() - usize::from(data[0] % 3 == 0)
+    }));
+    let world = rig.world().clone();
+    rig.handler.on_turn_end = Some(Box::new(move |_| assert_eq!(world.lent_buffers(), 0)));
+    let (peer, conn) = rig.client();
+    let sent = pattern(20_000);
+    rig.send(peer, &sent);
+    rig.until("all bytes", |rig| rig.handler.consumed.len() >= sent.len() - 1);
+    let stats = rig.event_loop.net().conn_stats(conn).expect("it is open");
+    assert_eq!(rig.handler.consumed, sent[..sent.len() - stats.kept_bytes]);
+    assert!(stats.receives >= 20_000 / 512);
+}
+
+on_script!(a_lent_buffer_is_released_when_on_data_returns);
+
 on_every_backend!(
     what_is_left_comes_again_first_and_contiguous,
     what_is_left_comes_again_only_with_new_bytes_or_after_a_resume,
