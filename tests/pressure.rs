@@ -6,7 +6,7 @@ mod support;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use hotloop::{Bytes, CloseReason, Config, ConnId, ConnOptions, Sent, SlowConsumer};
+use hotloop::{Bytes, CloseReason, Config, ConnOptions, Sent, SlowConsumer};
 use support::{Call, Kind, Peer, Rig};
 
 const OVERHEAD: usize = 128;

@@ -108,6 +108,8 @@ struct Link {
     hang_up: bool,
     /// The loop does not watch for input.
     ignored: bool,
+    /// The loop watches for room to send, or for the connect: no one else is told of it.
+    watched: bool,
     in_flight: Option<Flight>,
     fail_send: Option<i32>,
 }
@@ -315,6 +317,7 @@ impl State {
             edge_out: false,
             hang_up: false,
             ignored: false,
+            watched: false,
             in_flight: None,
             fail_send: None,
         });
@@ -419,17 +422,27 @@ impl Link {
             return;
         };
         let read = self.edge_in && !self.ignored;
-        let (write, hang_up) = (self.edge_out, self.hang_up);
+        let (write, hang_up) = (self.edge_out && self.watched, self.hang_up);
         if read || write || hang_up {
             let exhaust = self.fin || self.reset;
             events.push(ready(key, read || hang_up, write, hang_up, exhaust));
             self.edge_in &= !read;
-            (self.edge_out, self.hang_up) = (false, false);
+            self.edge_out &= !write;
+            self.hang_up = false;
         }
     }
 }
 
 struct Script(World);
+
+impl Drop for Script {
+    /// Finishes the closes that were never reported.
+    fn drop(&mut self) {
+        for socket in &mut self.0.state().sockets {
+            socket.take_if(|socket| matches!(socket, Socket::Closing(_)));
+        }
+    }
+}
 
 impl Backend for Script {
     fn now(&mut self) -> Time {
@@ -520,7 +533,7 @@ impl Backend for Script {
         }
         let peer = state.new_link(local);
         let link = &mut state.links[peer.0];
-        (link.key, link.edge_out) = (Some(key), true);
+        (link.key, link.edge_out, link.watched) = (Some(key), true, true);
         if let Some(server) = state.servers.get_mut(&addr) {
             server.push_back(peer);
         }
@@ -609,11 +622,12 @@ impl Backend for Script {
         Ok(())
     }
 
-    fn interest(&mut self, sock: &Sock, read: bool, _: bool) {
+    fn interest(&mut self, sock: &Sock, read: bool, write: bool) {
         let mut state = self.0.state();
         state.calls.interests += 1;
         if let Some(Socket::Conn(_)) = state.socket(sock) {
-            state.conn(sock).ignored = !read;
+            let link = state.conn(sock);
+            (link.ignored, link.watched) = (!read, write);
         }
     }
 

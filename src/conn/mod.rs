@@ -250,6 +250,12 @@ impl Conn {
             && (self.outbound.is_empty() || !self.flags.any(Flags::WAIT_EMPTY))
     }
 
+    /// Returns whether a write was refused for the loop's buffers and may be tried again.
+    #[inline]
+    pub(crate) fn awaits_buffers(&self) -> bool {
+        self.flags.any(Flags::STARVED) && matches!(self.phase, Phase::Open | Phase::Connecting)
+    }
+
     /// Returns whether the socket has to be asked for an error, because reading will not find it
     /// (C13).
     #[inline]

@@ -106,6 +106,8 @@ impl Loop {
 
     /// Lends what a callback is lent, to set things up and between turns. Reads the clock.
     pub fn net(&mut self) -> &mut Net {
+        // A panic may have left `close_all` before its end.
+        self.net.refusing = false;
         self.net.refresh_now();
         &mut self.net
     }
@@ -128,6 +130,7 @@ impl Loop {
     ///
     /// Passes on a panic of the handler; see [`Handler`] for what then holds.
     pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
+        self.recover();
         while self.net.is_alive() || self.net.stop {
             if self.turn(handler, Duration::MAX)?.stopped {
                 break;
@@ -185,7 +188,7 @@ impl Loop {
     /// Returns how long the next turn may be put off if no event comes: zero if there is work,
     /// `None` if only an event can bring some. Counted from [`Net::now`].
     pub fn next_wait(&self) -> Option<Duration> {
-        if !self.events.is_empty() {
+        if !self.events.is_empty() || self.net.was_cut_off() {
             return Some(Duration::ZERO);
         }
         self.net.next_deadline().map(|deadline| deadline.since(self.net.now))

@@ -14,6 +14,7 @@ pub(crate) use fold::Next;
 pub(crate) use open::Accepted;
 pub(crate) use read::Received;
 pub use write::Sent;
+use write::Starved;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -57,9 +58,8 @@ pub struct Net {
     pub(crate) closings: VecDeque<ConnId>,
     /// Connections that were written to outside their own service.
     pub(crate) dirty: Vec<ConnId>,
-    /// Connections with a write that was refused because the loop's buffers were full, and what
-    /// it would have cost.
-    starved: VecDeque<(ConnId, usize)>,
+    /// Connections with a write that was refused because the loop's buffers were full.
+    starved: VecDeque<Starved>,
     /// The connection or listener that is being served.
     pub(crate) serving: Option<Key>,
     /// The connection whose callback is running, or was when it panicked.

@@ -168,6 +168,8 @@ impl Net {
         conn.active_at = self.now;
         conn.phase_at = Time::NEVER;
         conn.flags.set(Flags::WRITABLE);
+        // The connect was watched for as room to send.
+        self.update_interest(id);
         self.arm_deadline(id);
     }
 

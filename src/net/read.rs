@@ -52,8 +52,9 @@ impl Net {
     }
 
     /// Lets `on_data` and `on_read_closed` come again. Bytes that were not consumed are shown
-    /// again without waiting for new ones, also if reading was not paused. Returns whether the id
-    /// was that of an open connection.
+    /// again without waiting for new ones, also if reading was not paused; so a handler that pauses
+    /// for want of more bytes sees the same ones again and no more. Returns whether the id was that
+    /// of an open connection.
     ///
     /// # Re-entrancy
     ///

@@ -113,7 +113,7 @@ impl Net {
         if conn.outbound.cost().saturating_add(cost) <= hard_limit {
             if alone <= global_limit && !conn.flags.any(Flags::STARVED) {
                 conn.flags.set(Flags::PRESSURED.or(Flags::STARVED));
-                self.starved.push_back((id, alone));
+                self.starved.push_back(Starved { id, cost, alone });
             }
         } else if conn.options.slow_consumer == SlowConsumer::Close {
             self.end(id, CloseReason::Limit(LimitKind::Outbound), true);
@@ -222,7 +222,7 @@ impl Net {
         let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
             return;
         };
-        let write = conn.awaits_room();
+        let write = conn.awaits_room() || conn.phase == Phase::Connecting;
         let read = !conn.flags.any(Flags::PAUSED);
         conn.flags.clear(Flags::WATCH_WRITE.or(Flags::UNWATCH_READ));
         conn.flags.set(if write { Flags::WATCH_WRITE } else { Flags::NONE });
@@ -231,21 +231,35 @@ impl Net {
     }
 
     /// Lets those try again whose write was refused for the loop's buffers: first come, first
-    /// served, once a quarter of them is free and the write that was refused would fit.
+    /// served, once a quarter of them is free and the write that was refused would fit. One whose
+    /// own queue is in the way holds up nobody: it waits until that is empty.
     #[inline]
     pub(crate) fn feed_starved(&mut self) {
-        while let Some(&(id, cost)) = self.starved.front() {
-            let limit = self.global_limit;
-            if self.buffered_bytes > (limit / 4 * 3).min(limit - cost) {
-                return;
-            }
-            self.starved.pop_front();
-            if let Some(conn) = self.conns.get_mut(id.0) {
+        while let Some(&Starved { id, cost, alone }) = self.starved.front() {
+            if let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.awaits_buffers()) {
+                let empty = conn.outbound.is_empty();
+                let needed = if empty { alone } else { cost };
+                let fits = self.buffered_bytes <= self.global_limit.saturating_sub(needed);
+                if self.buffered_bytes > self.global_limit / 4 * 3 || (empty && !fits) {
+                    return;
+                }
                 conn.flags.clear(Flags::STARVED);
+                conn.flags.set(if fits { Flags::NONE } else { Flags::WAIT_EMPTY });
                 self.schedule(id);
             }
+            self.starved.pop_front();
         }
     }
+}
+
+/// A connection with a write that was refused because the loop's buffers were full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Starved {
+    id: ConnId,
+    /// By how much the write would have raised the cost of the queue as it was.
+    cost: usize,
+    /// What it would cost an empty queue.
+    alone: usize,
 }
 
 /// Notes that the kernel took the first `bytes` of a queue, which they have left.
