@@ -291,15 +291,20 @@ impl Rig {
         panic!("never: {what}; called: {:?}", self.handler.calls);
     }
 
-    /// Turns until nothing happens any more.
+    /// Turns until nothing happens any more; panics with what was called if something always does.
     pub fn settle(&mut self) {
         let mut quiet = 0;
-        while quiet < 10 {
+        for _ in 0..20_000 {
+            if quiet == 10 {
+                return;
+            }
             self.pump();
             let max_wait = Duration::from_millis(u64::from(!self.kind.is_script()));
             let turn = self.event_loop.turn(&mut self.handler, max_wait).expect("the loop runs");
             quiet = if turn.callbacks == 0 && !turn.pending { quiet + 1 } else { 0 };
         }
+        let calls = &self.handler.calls;
+        panic!("never quiet; called last: {:?}", &calls[calls.len().saturating_sub(10)..]);
     }
 
     /// Lets time pass: on script at once, on a real clock by waiting.
