@@ -1,7 +1,7 @@
 //! One connection's service: connect, read and deliver, end of stream, error, flush, crossing.
 
+use crate::conn::Flags;
 use crate::conn::inbound::Kept;
-use crate::conn::{Conn, Flags};
 use crate::event_loop::Loop;
 use crate::handler::Handler;
 use crate::id::ConnId;
@@ -38,8 +38,7 @@ impl Loop {
     /// Does what follows the callbacks of a service: flushes and, if that leaves work, sees to it.
     #[inline]
     pub(super) fn end_service<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
-        self.net.flush_conn(id);
-        if self.net.conns.get(id.0).is_some_and(Conn::runnable) {
+        if self.net.flush_conn(id) {
             self.finish_service(handler, id);
         }
         self.net.serving = None;

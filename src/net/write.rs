@@ -54,7 +54,12 @@ impl Net {
             return self.refuse(conn, cost, cost_alone(chunks_for(data.len()), data.len()));
         }
         record.outbound.push_copy(&mut self.segments, data);
-        self.queued(conn, data.len(), cost)
+        if self.serving != Some(conn.0) {
+            add_dirty(&mut self.dirty, record);
+        }
+        self.buffered_bytes += cost;
+        count_accepted(record, &mut self.stats, data.len());
+        pressure(record)
     }
 
     /// Queues shared bytes for sending: all of them or nothing. What many connections are sent is
@@ -76,21 +81,12 @@ impl Net {
             return self.refuse(conn, cost, cost_alone(1, len));
         }
         record.outbound.push_shared(&mut self.segments, data);
-        self.queued(conn, len, cost)
-    }
-
-    /// Notes what was queued and sees to it that it is flushed; answers with the pressure.
-    #[inline]
-    fn queued(&mut self, id: ConnId, len: usize, cost: usize) -> Sent {
-        self.buffered_bytes += cost;
-        self.stats.accepted_bytes += len as u64;
-        self.stats.queued_bytes += len as u64;
-        let conn = self.conns.get_mut(id.0).expect("it was just written to");
-        conn.accepted_bytes += len as u64;
-        if self.serving != Some(id.0) {
-            add_dirty(&mut self.dirty, conn);
+        if self.serving != Some(conn.0) {
+            add_dirty(&mut self.dirty, record);
         }
-        pressure(conn)
+        self.buffered_bytes += cost;
+        count_accepted(record, &mut self.stats, len);
+        pressure(record)
     }
 
     /// Sees to it that a connection is flushed in this turn. The one that is being served is
@@ -139,25 +135,14 @@ impl Net {
         known
     }
 
-    /// Sends what is queued and what follows from an empty queue.
+    /// Sends what is queued and what follows from an empty queue; returns whether there is work
+    /// left that needs no event.
     #[inline]
-    pub(crate) fn flush_conn(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id.0) else { return };
+    pub(crate) fn flush_conn(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
         conn.flags.clear(Flags::DIRTY);
-        if conn.wants_send() {
-            self.send_queue(id);
-        }
-        let Some(conn) = self.conns.get(id.0) else { return };
-        if conn.flags.any(Flags::SHUTDOWN) {
-            self.settle(id);
-        }
-    }
-
-    #[inline]
-    fn send_queue(&mut self, id: ConnId) {
-        let mut left = self.config.write_budget_bytes;
-        let Some(conn) = self.conns.get_mut(id.0) else { return };
         let mut failed = None;
+        let mut left = self.config.write_budget_bytes;
         while conn.wants_send() && left > 0 && failed.is_none() {
             let pieces = conn.outbound.pieces(&self.segments, left);
             match self.backend.send(&conn.sock, pieces) {
@@ -166,8 +151,7 @@ impl Net {
                         conn.flags.clear(Flags::WRITABLE);
                     }
                     left -= bytes;
-                    let freed = conn.outbound.advance(&mut self.segments, bytes);
-                    self.buffered_bytes -= freed;
+                    self.buffered_bytes -= conn.outbound.advance(&mut self.segments, bytes);
                     count_sent(conn, &mut self.stats, bytes, self.now);
                 }
                 Send::WouldBlock => conn.flags.clear(Flags::WRITABLE),
@@ -175,12 +159,20 @@ impl Net {
                 Send::Failed(errno) => failed = Some(errno),
             }
         }
-        let stuck = !conn.outbound.is_empty() || conn.flags.any(Flags::WATCH_WRITE);
+        if conn.outbound.is_empty() && !conn.flags.any(Flags::WATCH_WRITE.or(Flags::SHUTDOWN)) {
+            return conn.runnable();
+        }
+        self.after_flush(id, failed)
+    }
+
+    /// Sees to what a flush did not finish, or what only waited for it.
+    fn after_flush(&mut self, id: ConnId, failed: Option<Errno>) -> bool {
         match failed {
             Some(errno) => self.send_failed(id, errno),
-            None if stuck => self.watch_progress(id),
-            None => {}
+            None => self.watch_progress(id),
         }
+        self.settle(id);
+        self.conns.get(id.0).is_some_and(Conn::runnable)
     }
 
     /// Notes that a send in flight has taken the first `bytes` of a queue.
@@ -260,6 +252,14 @@ pub(crate) struct Starved {
     cost: usize,
     /// What it would cost an empty queue.
     alone: usize,
+}
+
+/// Notes that a write was taken.
+#[inline]
+fn count_accepted(conn: &mut Conn, stats: &mut LoopStats, bytes: usize) {
+    conn.accepted_bytes += bytes as u64;
+    stats.accepted_bytes += bytes as u64;
+    stats.queued_bytes += bytes as u64;
 }
 
 /// Notes that the kernel took the first `bytes` of a queue, which they have left.
