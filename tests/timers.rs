@@ -7,7 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use hotloop::{BackendKind, Config, ConnId, Handler, Loop, Missed, Net, Time, TimerId};
+use hotloop::{
+    BackendKind, CloseReason, Config, ConnId, Handler, Loop, Missed, Net, Time, TimeoutKind,
+    TimerId,
+};
 use support::{Call, Kind, Rig};
 
 const MS: Duration = Duration::from_millis(1);
@@ -418,6 +421,31 @@ fn timers_due_behind_a_long_callback_fire_once_in_order(kind: Kind) {
     assert_eq!(fired(&rig), [0, 1, 2, 3, 4]);
 }
 
+/// The deadline of the connection waits in the same batch when it is moved to another moment,
+/// which has passed as well.
+fn a_deadline_moved_by_an_earlier_timer_of_its_batch_comes_once(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (_, conn) = rig.client();
+    let net = rig.event_loop.net();
+    assert!(net.set_idle_timeout(conn, 10 * MS));
+    net.start_timer(9 * MS, 1);
+    rig.handler.on_timer = Some(Box::new(move |net, _, token| {
+        if token == 1 {
+            assert!(net.set_idle_timeout(conn, 5 * MS));
+            // Takes the slot of the one that fires.
+            net.start_timer(MS, 2);
+        }
+    }));
+    rig.pass(12 * MS);
+    assert_eq!(rig.until_closed(conn).0, CloseReason::Timeout(TimeoutKind::Idle));
+    let net = rig.event_loop.net();
+    assert_eq!(net.stats().timers, 1);
+    (3..6).for_each(|token| _ = net.start_timer(MS, token));
+    rig.pass(MS);
+    assert_eq!(fired(&rig), [1, 2, 3, 4, 5]);
+    assert_eq!(rig.event_loop.net().stats().timers, 0);
+}
+
 fn a_delay_counts_from_the_clock_that_was_read_last(kind: Kind) {
     let mut rig = Rig::new(kind);
     let world = rig.world().clone();
@@ -594,6 +622,7 @@ on_script!(
     the_longest_delay_never_fires_and_bounds_no_wait,
     a_timer_years_ahead_fires_then,
     timers_due_behind_a_long_callback_fire_once_in_order,
+    a_deadline_moved_by_an_earlier_timer_of_its_batch_comes_once,
     a_delay_counts_from_the_clock_that_was_read_last,
     between_turns_a_delay_counts_from_a_fresh_clock,
     any_mix_of_starts_and_cancels_fires_as_a_sorted_list_would,
