@@ -334,3 +334,28 @@ fn a_child_process_that_holds_a_connection_makes_no_events() {
     server.assert_silent();
     assert_eq!(server.event_loop.net().stats().stale_events, 0);
 }
+
+#[test]
+fn a_forked_child_that_drops_the_loop_takes_nothing_from_its_parent() {
+    let _turn = take_turn();
+    let mut server = Server::new();
+    let (mut client, ..) = server.client();
+    // SAFETY: the child only drops what it has inherited and ends without running anything else.
+    match unsafe { libc::fork() } {
+        0 => {
+            drop(server);
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(0) }
+        }
+        child => {
+            let mut status = -1;
+            // SAFETY: the pointer is to a live integer, and the child is this process's own.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "the child ends in order");
+        }
+    }
+    server.assert_echoes(&mut client);
+    let (mut next, ..) = server.client();
+    server.assert_echoes(&mut next);
+    assert_eq!(server.echo.closed, []);
+}

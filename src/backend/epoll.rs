@@ -247,6 +247,11 @@ impl Backend for Epoll {
         }
         Close::Ended
     }
+
+    fn discard(&mut self, sock: &Sock) {
+        // Deleting it would delete the parent's registration; it ends with the poller.
+        socket::close(sock.handle);
+    }
 }
 
 impl Epoll {

@@ -207,6 +207,10 @@ pub(crate) trait Backend {
     /// Closes a connection or a listener; with `reset` the peer gets a RST and the kernel drops
     /// what it has.
     fn close(&mut self, sock: &Sock, reset: bool) -> Close;
+
+    /// Closes a socket of a loop that is going away: in this process alone, should the loop have
+    /// been inherited from another by `fork(2)`. No event follows.
+    fn discard(&mut self, sock: &Sock);
 }
 
 /// Opens the backend that the configuration, and for `Auto` the environment, names.

@@ -651,6 +651,10 @@ impl Backend for Script {
         *state.socket(sock) = completion.then_some(Socket::Closing(sock.key));
         if completion { Close::InFlight } else { Close::Ended }
     }
+
+    fn discard(&mut self, sock: &Sock) {
+        self.close(sock, false);
+    }
 }
 
 /// A counted handle of a piece: its segment, and where in it the piece lies.

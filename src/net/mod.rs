@@ -272,13 +272,13 @@ impl Drop for Net {
         for key in self.conns.keys().collect::<Vec<_>>() {
             if let Some(conn) = self.conns.remove(key) {
                 if !conn.flags.any(Flags::SOCK_CLOSING) {
-                    self.backend.close(&conn.sock, false);
+                    self.backend.discard(&conn.sock);
                 }
             }
         }
         for key in self.listeners.keys().collect::<Vec<_>>() {
             if let Some(listener) = self.listeners.remove(key) {
-                self.backend.close(&listener.sock, false);
+                self.backend.discard(&listener.sock);
             }
         }
     }
