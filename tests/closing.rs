@@ -298,6 +298,24 @@ fn an_abort_is_not_softened_by_a_close(kind: Kind) {
     assert_eq!(rig.received(peer), b"");
 }
 
+fn an_end_that_is_decided_stays_what_it_is(kind: Kind) {
+    let mut rig = configured(kind, ConnOptions::default().hard_limit_bytes(100_000));
+    let (_, aborted) = rig.client();
+    let (_, flooded) = rig.client();
+    let net = rig.event_loop.net();
+    for conn in [aborted, flooded] {
+        assert!(net.write(conn, b"never sent").is_taken());
+    }
+    net.abort(aborted);
+    assert_eq!(net.write(flooded, &[1; 100_000]), Sent::Refused);
+    for conn in [aborted, flooded] {
+        net.abort(conn);
+        net.close(conn);
+    }
+    assert_eq!(rig.until_closed(aborted), (CloseReason::LocalAbort, 10));
+    assert_eq!(rig.until_closed(flooded), (CloseReason::Limit(LimitKind::Outbound), 10));
+}
+
 fn a_close_behind_a_shutdown_is_a_close(kind: Kind) {
     let mut rig = Rig::new(kind);
     let (peer, conn) = rig.client();
@@ -495,6 +513,7 @@ on_every_backend!(
     an_abort_overrides_a_close_and_drops_the_rest,
     an_abort_overrides_a_linger,
     an_abort_is_not_softened_by_a_close,
+    an_end_that_is_decided_stays_what_it_is,
     a_close_behind_a_shutdown_is_a_close,
     after_a_close_every_call_says_so,
     nothing_but_on_close_follows_a_close,

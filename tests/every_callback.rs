@@ -338,6 +338,7 @@ impl Stage {
             self.rig
                 .until("what was written", |rig| rig.received(peer).ends_with(b"copied shared"));
         }
+        self.check_peers(own_peer);
         let started = self.cast.op == Op::StartTimers;
         let dies = matches!(self.cast.callback, Callback::Close | Callback::ReadClosed);
         assert_eq!(self.fired(FREE), usize::from(started));
@@ -345,6 +346,30 @@ impl Stage {
         assert_eq!(self.fired(CANCELLED) + self.fired(BEFORE), 0);
         let listens = self.rig.event_loop.net().listener_addr(self.cast.listener).is_some();
         assert_eq!(listens, self.cast.op != Op::CloseListener);
+    }
+
+    /// Checks that a FIN or a reset reaches the peer before that does anything itself.
+    fn check_peers(&mut self, own_peer: Peer) {
+        let other_peer = self.other_peer;
+        let (fins, resets): (&[Peer], &[Peer]) = match self.cast.op {
+            Op::CloseSelf | Op::ShutdownSelf | Op::ShutdownThenCloseSelf => (&[own_peer], &[]),
+            Op::CloseOther | Op::ShutdownOther => (&[other_peer], &[]),
+            Op::CloseAll => (&[own_peer, other_peer], &[]),
+            Op::AbortSelf | Op::CloseThenAbortSelf | Op::AbortThenCloseSelf | Op::FloodSelf => {
+                (&[], &[own_peer])
+            }
+            Op::AbortOther => (&[], &[other_peer]),
+            Op::AbortAll => (&[], &[own_peer, other_peer]),
+            _ => (&[], &[]),
+        };
+        // What `on_close` is about was aborted to bring it about.
+        let aborted = self.cast.callback == Callback::Close;
+        for peer in fins.iter().filter(|peer| !(aborted && **peer == own_peer)) {
+            self.rig.until("the FIN", |rig| rig.at_end(*peer));
+        }
+        for peer in resets {
+            self.rig.until("the reset", |rig| rig.is_reset(*peer));
+        }
     }
 
     fn fired(&self, wanted: u64) -> usize {

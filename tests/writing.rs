@@ -101,7 +101,8 @@ fn five_thousand_segments_of_all_sizes_arrive_in_order(kind: Kind) {
 }
 
 fn more_shared_segments_than_a_send_can_name_arrive(kind: Kind) {
-    let mut rig = Rig::with(kind, without_limits());
+    // A budget that does not cut the send before the segments are too many.
+    let mut rig = Rig::with(kind, without_limits().write_budget_bytes(16 << 20));
     let (peer, conn) = rig.client();
     let source = noise(4096 + 3000);
     let shared = Bytes::from(source.clone());
@@ -430,6 +431,23 @@ on_script!(
     a_queue_that_is_stuck_is_resumed_at_every_byte,
     the_cost_falls_with_each_byte_and_by_the_rest_of_a_segment_at_its_end,
 );
+
+// Only in the readiness dialect does a send say that it was blocked.
+#[test]
+fn a_send_that_stops_short_is_not_tried_again_without_room() {
+    let mut rig = Rig::new(Kind::ScriptReadiness);
+    let (peer, conn) = rig.client();
+    rig.stop_reading(peer);
+    rig.event_loop.net().write(conn, &[1; 100]);
+    rig.settle();
+    let before = rig.world().calls().sends;
+    rig.world().set_window(rig.scripted(peer), 10);
+    rig.settle();
+    rig.event_loop.net().write(conn, &[1; 100]);
+    rig.settle();
+    assert_eq!(rig.received(peer), [1; 10]);
+    assert_eq!(rig.world().calls().sends, before + 1);
+}
 
 // Only the completion dialect has sends in flight.
 #[test]

@@ -595,7 +595,7 @@ impl Backend for Script {
     fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
         let mut state = self.0.state();
         state.calls.sends += 1;
-        let copy: Vec<u8> = pieces.clone().flat_map(|piece| piece.bytes.to_vec()).collect();
+        let copy = pieces.clone().map(|piece| piece.bytes).collect::<Vec<_>>().concat();
         assert!(!copy.is_empty(), "there is something to send");
         if state.dialect == Dialect::Completion {
             let link = state.conn(conn);

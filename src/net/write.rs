@@ -110,6 +110,7 @@ impl Net {
             if alone <= global_limit && !conn.flags.any(Flags::STARVED) {
                 conn.flags.set(Flags::PRESSURED.or(Flags::STARVED));
                 self.starved.push_back(Starved { id, cost, alone });
+                self.forget_ended_starved();
             }
         } else if conn.options.slow_consumer == SlowConsumer::Close {
             self.end(id, CloseReason::Limit(LimitKind::Outbound), true);
@@ -220,6 +221,15 @@ impl Net {
         conn.flags.set(if write { Flags::WATCH_WRITE } else { Flags::NONE });
         conn.flags.set(if read { Flags::NONE } else { Flags::UNWATCH_READ });
         self.backend.interest(&conn.sock, read, write);
+    }
+
+    /// Keeps the list of those who wait in proportion to the connections, however many of them
+    /// come and go.
+    fn forget_ended_starved(&mut self) {
+        if self.starved.len() > 2 * self.conns.len() {
+            let conns = &self.conns;
+            self.starved.retain(|starved| conns.get(starved.id.0).is_some());
+        }
     }
 
     /// Lets those try again whose write was refused for the loop's buffers: first come, first
