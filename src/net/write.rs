@@ -314,3 +314,30 @@ fn pressure(conn: &mut Conn) -> Sent {
     conn.flags.set(Flags::PRESSURED);
     Sent::Pressured
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::script::{Dialect, World};
+    use crate::config::Config;
+
+    #[test]
+    fn refused_writers_that_come_and_go_are_forgotten() {
+        let world = World::new(Dialect::Readiness);
+        let mut net = Net::new(Config::default().global_buffer_bytes(10_000), world.backend());
+        let mut write = |net: &mut Net| {
+            let id = net.connect("10.0.0.9:80").expect("there are slots");
+            (id, net.write(id, &[7; 6_000]))
+        };
+        assert_eq!(write(&mut net).1, Sent::Queued);
+        assert_eq!(write(&mut net).1, Sent::Refused, "and it waits, at the head");
+        for _ in 0..1_000 {
+            let (id, sent) = write(&mut net);
+            assert_eq!(sent, Sent::Refused);
+            net.abort(id);
+            net.close_sock(id);
+            net.free(id);
+        }
+        assert!(net.starved.len() <= 2 * 3, "{} are remembered", net.starved.len());
+    }
+}
