@@ -325,7 +325,7 @@ mod tests {
     fn refused_writers_that_come_and_go_are_forgotten() {
         let world = World::new(Dialect::Readiness);
         let mut net = Net::new(Config::default().global_buffer_bytes(10_000), world.backend());
-        let mut write = |net: &mut Net| {
+        let write = |net: &mut Net| {
             let id = net.connect("10.0.0.9:80").expect("there are slots");
             (id, net.write(id, &[7; 6_000]))
         };
