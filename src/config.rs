@@ -107,7 +107,9 @@ impl Config {
     }
 
     /// Sets how many bytes of queued output (as cost) and kept input all connections together may
-    /// hold. Above it writes are refused. Default: 256 MiB.
+    /// hold. Above seven eighths of it writes are refused, whatever the slow-consumer policy; the
+    /// last eighth is for input, and a connection that would keep more than that is closed with
+    /// [`LimitKind::Buffers`](crate::LimitKind::Buffers). Default: 256 MiB.
     pub fn global_buffer_bytes(mut self, limit: impl Into<Limit<usize>>) -> Self {
         self.global_buffer_bytes = limit.into();
         self

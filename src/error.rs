@@ -67,7 +67,8 @@ pub enum LimitKind {
 /// Why a connection ended, as [`Handler::on_close`](crate::Handler::on_close) is told.
 ///
 /// The first reason wins, with three exceptions: an abort overrides a pending close, a reset that
-/// loses queued bytes reports the reset, and a linger that expires reports its timeout or limit.
+/// loses queued bytes reports the reset, and a close by [`Net::close`](crate::Net::close) whose
+/// flush stalls or whose linger expires reports that timeout or limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -119,8 +120,9 @@ impl fmt::Display for CloseReason {
 #[non_exhaustive]
 pub enum ListenerError {
     /// The process or the machine has run out of something (`EMFILE`, `ENFILE`, `ENOBUFS`,
-    /// `ENOMEM`). Accepting goes on when a descriptor is freed, or after 10 ms, doubling up to
-    /// 1,000 ms. Reported once until an accept succeeds again.
+    /// `ENOMEM`), or 64 accepts in a row have failed with what is skipped otherwise. Accepting goes
+    /// on when a descriptor is freed, or after 10 ms, doubling up to 1,000 ms. Reported once until
+    /// an accept succeeds again.
     Paused(Errno),
     /// The loop holds `max_connections` connections. Accepting goes on when one of them ends;
     /// until then incoming ones wait in the kernel's backlog. Reported once until an accept

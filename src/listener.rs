@@ -10,6 +10,8 @@ use crate::options::ConnOptions;
 
 /// The first delay before an accept that found the process out of descriptors is tried again.
 const RETRY_MIN_MS: u32 = 10;
+/// How many accepts in a row may come to nothing before a pause.
+const SKIPS_MAX: u32 = 64;
 /// The longest such delay.
 const RETRY_MAX_MS: u32 = 1_000;
 
@@ -30,6 +32,8 @@ pub(crate) struct Listener {
     pub(crate) reported: bool,
     pub(crate) retry: Option<TimerId>,
     retry_ms: u32,
+    /// Accepts in a row that came to nothing.
+    skipped: u32,
 }
 
 impl Listener {
@@ -44,6 +48,7 @@ impl Listener {
             reported: false,
             retry: None,
             retry_ms: RETRY_MIN_MS,
+            skipped: 0,
         }
     }
 
@@ -59,8 +64,16 @@ impl Listener {
         Duration::from_millis(delay.into())
     }
 
+    /// Notes an accept that came to nothing; returns whether it is time for a pause: an error that
+    /// does not go away (`EPERM` of a security module, say) must not keep the loop busy.
+    pub(crate) fn skipped(&mut self) -> bool {
+        self.skipped = self.skipped.wrapping_add(1);
+        self.skipped % SKIPS_MAX == 0
+    }
+
     /// Notes that an accept succeeded.
     pub(crate) fn succeeded(&mut self) {
+        self.skipped = 0;
         self.reported = false;
         self.retry_ms = RETRY_MIN_MS;
     }

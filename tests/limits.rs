@@ -15,6 +15,7 @@ const LOW: usize = 1000;
 const HIGH: usize = 2000;
 const HARD: usize = 4000;
 /// What all queues together may cost.
+/// What writes may use of the loop's buffers; an eighth more is for input.
 const GLOBAL: usize = 100_000;
 const OVER: (CloseReason, u64) =
     (CloseReason::Limit(LimitKind::Outbound), (HARD - OVERHEAD) as u64);
@@ -581,7 +582,7 @@ fn limited(kind: Kind, policy: SlowConsumer) -> Rig {
 /// All queues together have a limit, each by itself has none.
 fn together(kind: Kind) -> Rig {
     let conn = ConnOptions::default().hard_limit_bytes(Limit::Unlimited);
-    Rig::with(kind, Config::default().global_buffer_bytes(GLOBAL).conn(conn))
+    Rig::with(kind, Config::default().global_buffer_bytes(GLOBAL + GLOBAL / 7).conn(conn))
 }
 
 /// A connection whose queue holds so much of the loop's buffers, because its peer does not read.

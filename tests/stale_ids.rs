@@ -225,7 +225,7 @@ fn work_left_over_of_a_dead_connection_is_not_its_heirs(kind: Kind) {
 /// A write that was refused for the loop's buffers is remembered until there is room: not for the
 /// one that has the slot then.
 fn what_a_dead_connection_waited_for_is_not_told_to_its_heir(kind: Kind) {
-    let mut rig = Rig::with(kind, Config::default().global_buffer_bytes(50_000));
+    let mut rig = Rig::with(kind, Config::default().global_buffer_bytes(60_000));
     let (full_peer, full) = rig.client();
     let (_, old) = rig.client();
     rig.stop_reading(full_peer);

@@ -65,22 +65,26 @@ impl Loop {
         for id in conns {
             self.net.begin_close(id, CloseReason::Shutdown);
         }
+        let mut stopped = false;
         let latest = self.net.now + grace;
         while !self.net.conns.is_empty() && self.net.now < latest {
             let left = latest.since(self.net.now);
-            self.turn_once(handler, left)?;
+            stopped |= self.turn_once(handler, left)?.stopped;
         }
-        self.abort_until(handler)
+        stopped |= self.abort_until(handler)?;
+        self.net.stop |= stopped;
+        Ok(())
     }
 
-    fn abort_until<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
+    fn abort_until<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<bool> {
+        let mut stopped = false;
         let conns: Vec<ConnId> = self.net.conns().collect();
         for id in conns {
             self.net.end(id, CloseReason::Shutdown, true);
         }
         while !self.net.conns.is_empty() {
-            self.turn_once(handler, Duration::MAX)?;
+            stopped |= self.turn_once(handler, Duration::MAX)?.stopped;
         }
-        Ok(())
+        Ok(stopped)
     }
 }

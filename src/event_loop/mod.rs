@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::backend::{self, Backend, Event};
 use crate::config::Config;
+use crate::conn::Flags;
 use crate::conn::inbound::Kept;
 use crate::handler::Handler;
 use crate::net::{Net, Next};
@@ -171,6 +172,7 @@ impl Loop {
         self.deliver_wake(handler);
         self.fold_events();
         self.serve_run_list(handler);
+        self.net.check_deadlines();
         self.deliver_closings(handler);
         handler.on_turn_end(&mut self.net);
         self.flush_dirty();
@@ -202,6 +204,9 @@ impl Loop {
         net.again = false;
         net.woken |= net.backend.wait(net.now, deadline, &mut self.events)?;
         net.refresh_now();
+        if net.timers.has_due(net.now) {
+            net.timers.snapshot(net.now);
+        }
         net.stats.turns += 1;
         net.callbacks = 0;
         Ok(())
@@ -210,10 +215,6 @@ impl Loop {
     /// Phase 4: fires the timers that are due at this moment, and no others.
     fn fire_timers<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let net = &mut self.net;
-        if !net.timers.has_due(net.now) {
-            return;
-        }
-        net.timers.snapshot(net.now);
         while let Some(Due { id, task }) = net.timers.pop_due(net.now) {
             match task {
                 Task::User { token } => {
@@ -221,7 +222,7 @@ impl Loop {
                     net.stats.timers_fired += 1;
                     handler.on_timer(net, id, token);
                 }
-                Task::ConnDeadline(conn) => net.deadline_fired(conn),
+                Task::ConnDeadline(conn) => net.expired.push(conn),
                 Task::AcceptRetry(listener) => net.resume_accepting(listener),
             }
         }
@@ -265,6 +266,7 @@ impl Loop {
         }
         let mut dirty = std::mem::take(&mut self.net.dirty);
         for id in dirty.drain(..) {
+            self.net.clear_flag(id, Flags::DIRTY);
             self.net.flush_conn(id);
             self.net.schedule(id);
         }

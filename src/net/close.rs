@@ -79,6 +79,7 @@ impl Net {
         conn.dropped_bytes = bytes as u64;
         self.buffered_bytes -= cost;
         self.stats.queued_bytes -= bytes as u64;
+        self.stats.dropped_bytes += bytes as u64;
         if let Some(timer) = conn.deadline_timer.take() {
             self.timers.cancel(timer);
         }
@@ -104,6 +105,8 @@ impl Net {
     fn send_fin(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         if let Err(errno) = self.backend.shutdown(&conn.sock) {
+            // `ENOTCONN` says that the connection has broken before; the socket knows why.
+            let errno = self.backend.take_error(&conn.sock).unwrap_or(errno);
             return self.send_failed(id, errno);
         }
         conn.flags.set(Flags::FIN_SENT);
@@ -163,7 +166,6 @@ impl Net {
     pub(crate) fn free(&mut self, id: ConnId) {
         let Some(conn) = self.conns.remove(id.0) else { return };
         self.stats.closed += 1;
-        self.stats.dropped_bytes += conn.dropped_bytes;
         log::debug!("{id} {}: {}", conn.peer, conn.reason);
         self.resume_all_accepting();
     }

@@ -74,6 +74,7 @@ impl Net {
                 conn.dropped_bytes -= bytes as u64;
                 conn.sent_bytes += bytes as u64;
                 self.stats.sent_bytes += bytes as u64;
+                self.stats.dropped_bytes -= bytes as u64;
             }
             Ok(bytes) => self.sent(id, bytes),
             Err(errno) => self.send_failed(id, errno),
@@ -135,6 +136,13 @@ impl Net {
     pub(crate) fn mark_flag(&mut self, id: ConnId, bits: Flags) {
         if let Some(conn) = self.conns.get_mut(id.0) {
             conn.flags.set(bits);
+        }
+    }
+
+    /// Clears bits of a connection.
+    pub(crate) fn clear_flag(&mut self, id: ConnId, bits: Flags) {
+        if let Some(conn) = self.conns.get_mut(id.0) {
+            conn.flags.clear(bits);
         }
     }
 

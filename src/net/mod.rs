@@ -60,13 +60,20 @@ pub struct Net {
     pub(crate) dirty: Vec<ConnId>,
     /// Connections with a write that was refused because the loop's buffers were full.
     starved: VecDeque<Starved>,
+    /// Connections whose deadline timer fired in this turn: looked at behind the run list, because
+    /// what would have moved the deadline may be among the events.
+    pub(crate) expired: Vec<ConnId>,
     /// The connection or listener that is being served.
     pub(crate) serving: Option<Key>,
     /// The connection whose callback is running, or was when it panicked.
     pub(crate) calling: Option<ConnId>,
     pub(crate) config: Config,
     default_options: Arc<ConnOptions>,
+    /// How much all connections together may hold.
     global_limit: usize,
+    /// How far of that writes may go: the rest is for input, so that peers that do not read cannot
+    /// have the connections of others closed for want of room.
+    write_limit: usize,
     connections_max: usize,
     /// Cost of all queued output and all kept input.
     buffered_bytes: usize,
@@ -89,6 +96,7 @@ impl Net {
             Some(limit) => limit.bytes(),
             None => backend.connections_max(),
         };
+        let global_limit = config.global_buffer_bytes.bytes();
         let now = backend.now();
         Net {
             wakes: Wakes::new(backend.signal()),
@@ -102,10 +110,12 @@ impl Net {
             closings: VecDeque::new(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
+            expired: Vec::new(),
             serving: None,
             calling: None,
             default_options: Arc::new(config.conn.clone()),
-            global_limit: config.global_buffer_bytes.bytes(),
+            global_limit,
+            write_limit: global_limit - global_limit / 8,
             config,
             connections_max,
             buffered_bytes: 0,
@@ -234,6 +244,7 @@ impl Net {
         !self.run.is_empty()
             || !self.closings.is_empty()
             || !self.dirty.is_empty()
+            || !self.expired.is_empty()
             || self.woken
             || self.again
             || self.stop

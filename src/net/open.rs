@@ -149,7 +149,7 @@ impl Net {
             }
             Connect::Connected => {
                 conn.local = self.backend.local_addr(&conn.sock);
-                if conn.local == Some(conn.peer) {
+                if conn.local.is_some_and(|local| is_itself(local, conn.peer)) {
                     // An ephemeral port that was dialled connects to itself (RFC 9293 §3.5,
                     // simultaneous open); nobody means that.
                     self.end(id, CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED)), true);
@@ -215,6 +215,9 @@ impl Net {
                 self.close_listener(id);
                 Accepted::Error(ListenerError::Failed(errno))
             }
+            ErrorClass::Retry | ErrorClass::Closed if self.listener_mut(id).skipped() => {
+                self.pause_accepting(id, ListenerError::Paused(errno))
+            }
             ErrorClass::Retry | ErrorClass::Closed => Accepted::Skipped,
         }
     }
@@ -265,6 +268,14 @@ impl Net {
     fn refuse_when_closing(&self) -> io::Result<()> {
         if self.refusing { Err(io::Error::other("the loop is closing all")) } else { Ok(()) }
     }
+}
+
+/// Returns whether a connection's own address is the one that was dialled. The unspecified address
+/// is dialled as that of this host (`ip(7)`).
+fn is_itself(local: SocketAddr, dialled: SocketAddr) -> bool {
+    let host =
+        local.ip() == dialled.ip() || (dialled.ip().is_unspecified() && local.ip().is_loopback());
+    host && local.port() == dialled.port()
 }
 
 fn no_slot() -> io::Error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::conn::Phase;
+use crate::conn::{Conn, Phase};
 use crate::error::{CloseReason, TimeoutKind};
 use crate::id::{ConnId, TimerId};
 use crate::net::Net;
@@ -86,30 +86,48 @@ impl Net {
         }
         match conn.deadline_timer {
             None => conn.deadline_timer = Some(self.timers.start(due, Task::ConnDeadline(id))),
-            Some(timer) if self.timers.deadline(timer).is_some_and(|armed| due < armed) => {
-                self.timers.restart(timer, due);
-            }
-            Some(_) => {}
+            Some(timer) => match self.timers.deadline(timer) {
+                // It has fired, and nothing stands for the connection any more.
+                None => conn.deadline_timer = Some(self.timers.start(due, Task::ConnDeadline(id))),
+                Some(armed) if due < armed => {
+                    self.timers.restart(timer, due);
+                }
+                Some(_) => {}
+            },
         }
     }
 
+    /// Looks at the connections whose timer has fired, after they were served: a late loop finds
+    /// the bytes that came in time before it finds the deadline.
+    pub(crate) fn check_deadlines(&mut self) {
+        for next in 0..self.expired.len() {
+            self.deadline_fired(self.expired[next]);
+        }
+        self.expired.clear();
+    }
+
     /// Ends a connection whose deadline has passed, or waits for the one that has moved.
-    pub(crate) fn deadline_fired(&mut self, id: ConnId) {
+    fn deadline_fired(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
-        conn.deadline_timer = None;
         let (due, kind) = conn.deadline();
         if due > self.now {
             return self.arm_deadline(id);
         }
-        let reason = CloseReason::Timeout(kind);
+        let (reason, kept) = (CloseReason::Timeout(kind), kept_reason(conn));
         match kind {
             TimeoutKind::Linger => self.linger_over(id, reason),
             // A FIN would have to wait behind bytes that the peer does not take.
-            TimeoutKind::WriteStall => self.end(id, reason, true),
+            TimeoutKind::WriteStall => self.end(id, kept.unwrap_or(reason), true),
             _ => {
                 debug_assert!(matches!(conn.phase, Phase::Open | Phase::Connecting));
                 self.end(id, reason, false);
             }
         }
     }
+}
+
+/// The reason that a deadline of a closing connection does not override: any but a local close.
+fn kept_reason(conn: &Conn) -> Option<CloseReason> {
+    let closing = conn.phase == Phase::Closing && conn.reason != CloseReason::LocalClose;
+    closing.then_some(conn.reason)
 }

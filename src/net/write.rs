@@ -19,8 +19,8 @@ pub enum Sent {
     Queued,
     /// Taken, but the queue is above its high-water mark: stop until `on_writable`.
     Pressured,
-    /// Nothing was taken: the queue would have passed its hard limit, or all queues together
-    /// `global_buffer_bytes`. The slow-consumer policy says what follows.
+    /// Nothing was taken: the queue would have passed its hard limit, or all together the part of
+    /// `global_buffer_bytes` that is for writes. The slow-consumer policy says what follows.
     Refused,
     /// Nothing was taken: the id is stale, or the connection is shut down or closing.
     Closed,
@@ -50,7 +50,7 @@ impl Net {
             return pressure(record);
         }
         let cost = record.outbound.cost_of_copy(&mut self.segments, data.len());
-        if !fits(record, cost, self.buffered_bytes, self.global_limit) {
+        if !fits(record, cost, self.buffered_bytes, self.write_limit) {
             return self.refuse(conn, cost, cost_alone(chunks_for(data.len()), data.len()));
         }
         record.outbound.push_copy(&mut self.segments, data);
@@ -77,7 +77,7 @@ impl Net {
         }
         let len = data.len();
         let cost = record.outbound.cost_of_shared(&mut self.segments, len);
-        if !fits(record, cost, self.buffered_bytes, self.global_limit) {
+        if !fits(record, cost, self.buffered_bytes, self.write_limit) {
             return self.refuse(conn, cost, cost_alone(1, len));
         }
         record.outbound.push_shared(&mut self.segments, data);
@@ -103,11 +103,11 @@ impl Net {
     #[cold]
     fn refuse(&mut self, id: ConnId, cost: usize, alone: usize) -> Sent {
         self.stats.refused_writes += 1;
-        let global_limit = self.global_limit;
+        let write_limit = self.write_limit;
         let conn = self.conns.get_mut(id.0).expect("it was just found");
         let hard_limit = conn.options.hard_limit_bytes.bytes();
         if conn.outbound.cost().saturating_add(cost) <= hard_limit {
-            if alone <= global_limit && !conn.flags.any(Flags::STARVED) {
+            if alone <= write_limit && !conn.flags.any(Flags::STARVED) {
                 conn.flags.set(Flags::PRESSURED.or(Flags::STARVED));
                 self.starved.push_back(Starved { id, cost, alone });
                 self.forget_ended_starved();
@@ -141,7 +141,6 @@ impl Net {
     #[inline]
     pub(crate) fn flush_conn(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
-        conn.flags.clear(Flags::DIRTY);
         let mut failed = None;
         let mut left = self.config.write_budget_bytes;
         while conn.wants_send() && left > 0 && failed.is_none() {
@@ -198,7 +197,8 @@ impl Net {
     /// ends both.
     pub(crate) fn watch_progress(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
-        let stuck = !conn.outbound.is_empty();
+        // Before the connect is done its own deadline counts.
+        let stuck = !conn.outbound.is_empty() && conn.phase != Phase::Connecting;
         if stuck && conn.stalled_at == Time::NEVER {
             conn.stalled_at = self.now;
         }
@@ -237,19 +237,26 @@ impl Net {
     /// own queue is in the way holds up nobody: it waits until that is empty.
     #[inline]
     pub(crate) fn feed_starved(&mut self) {
-        while let Some(&Starved { id, cost, alone }) = self.starved.front() {
-            if let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.awaits_buffers()) {
-                let empty = conn.outbound.is_empty();
-                let needed = if empty { alone } else { cost };
-                let fits = self.buffered_bytes <= self.global_limit.saturating_sub(needed);
-                if self.buffered_bytes > self.global_limit / 4 * 3 || (empty && !fits) {
-                    return;
-                }
-                conn.flags.clear(Flags::STARVED);
-                conn.flags.set(if fits { Flags::NONE } else { Flags::WAIT_EMPTY });
-                self.schedule(id);
+        if self.buffered_bytes > self.write_limit / 4 * 3 {
+            return;
+        }
+        for _ in 0..self.starved.len() {
+            let Some(starved) = self.starved.pop_front() else { return };
+            let Starved { id, cost, alone } = starved;
+            let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.awaits_buffers()) else {
+                continue;
+            };
+            let empty = conn.outbound.is_empty();
+            let needed = if empty { alone } else { cost };
+            let fits = self.buffered_bytes <= self.write_limit.saturating_sub(needed);
+            if empty && !fits {
+                // In its place, behind those that were passed in this round.
+                self.starved.push_back(starved);
+                continue;
             }
-            self.starved.pop_front();
+            conn.flags.clear(Flags::STARVED);
+            conn.flags.set(if fits { Flags::NONE } else { Flags::WAIT_EMPTY });
+            self.schedule(id);
         }
     }
 }
@@ -295,9 +302,9 @@ fn add_dirty(dirty: &mut Vec<ConnId>, conn: &mut Conn) {
 
 /// Returns whether a queue may grow by `cost`.
 #[inline]
-fn fits(conn: &Conn, cost: usize, buffered: usize, global_limit: usize) -> bool {
+fn fits(conn: &Conn, cost: usize, buffered: usize, write_limit: usize) -> bool {
     conn.outbound.cost().saturating_add(cost) <= conn.options.hard_limit_bytes.bytes()
-        && buffered.saturating_add(cost) <= global_limit
+        && buffered.saturating_add(cost) <= write_limit
 }
 
 /// The cost of a queue that holds one write alone.
@@ -324,7 +331,7 @@ mod tests {
     #[test]
     fn refused_writers_that_come_and_go_are_forgotten() {
         let world = World::new(Dialect::Readiness);
-        let mut net = Net::new(Config::default().global_buffer_bytes(10_000), world.backend());
+        let mut net = Net::new(Config::default().global_buffer_bytes(12_000), world.backend());
         let write = |net: &mut Net| {
             let id = net.connect("10.0.0.9:80").expect("there are slots");
             (id, net.write(id, &[7; 6_000]))
@@ -339,5 +346,17 @@ mod tests {
             net.free(id);
         }
         assert!(net.starved.len() <= 2 * 3, "{} are remembered", net.starved.len());
+    }
+
+    #[test]
+    fn a_connection_is_on_the_dirty_list_once_however_often_it_is_flushed() {
+        let world = World::new(Dialect::Readiness);
+        let mut net = Net::new(Config::default(), world.backend());
+        let id = net.connect("10.0.0.9:80").expect("there are slots");
+        for _ in 0..1_000 {
+            assert_eq!(net.write(id, b"x"), Sent::Queued);
+            assert!(net.flush(id));
+        }
+        assert_eq!(net.dirty, [id]);
     }
 }

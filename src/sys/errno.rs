@@ -98,7 +98,7 @@ pub(crate) fn is_network_answer(errno: Errno) -> bool {
 /// Returns the reason a connection closes with when it has failed with this error number.
 pub(crate) fn close_reason(errno: Errno) -> CloseReason {
     match errno.0 {
-        ECONNRESET | ECONNABORTED | EPIPE => CloseReason::Reset,
+        ECONNRESET | ECONNABORTED | EPIPE | ENOTCONN => CloseReason::Reset,
         ETIMEDOUT => CloseReason::Timeout(TimeoutKind::Kernel),
         _ => CloseReason::Io(errno),
     }

@@ -1,0 +1,200 @@
+//! One test for each mistake that a review of the core found, named by what holds instead.
+
+mod support;
+
+use std::time::Duration;
+
+use hotloop::script::Dialect;
+use hotloop::{
+    Bytes, CloseReason, Config, ConnOptions, Errno, Limit, ListenerError, LoopStats, Sent, script,
+};
+use support::{Call, Kind, Rig};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets time pass while the loop is not run.
+fn be_late(rig: &Rig, duration: Duration) {
+    match rig.kind {
+        Kind::Epoll => std::thread::sleep(duration),
+        Kind::ScriptReadiness | Kind::ScriptCompletion => rig.world().advance(duration),
+    }
+}
+
+fn bytes_that_came_in_time_count_though_the_loop_is_late(kind: Kind) {
+    let conn = ConnOptions::default().idle_timeout(50 * MS);
+    let mut rig = Rig::with(kind, Config::default().conn(conn));
+    let (peer, id) = rig.client();
+    rig.send(peer, b"in time");
+    be_late(&rig, 60 * MS);
+    rig.turn();
+    assert_eq!((rig.closed(id), rig.handler.consumed.as_slice()), (None, &b"in time"[..]));
+}
+
+fn a_connect_that_was_done_in_time_counts_though_the_loop_is_late(kind: Kind) {
+    let conn = ConnOptions::default().connect_timeout(50 * MS);
+    let mut rig = Rig::with(kind, Config::default().conn(conn));
+    let addr = rig.server();
+    let id = rig.event_loop.net().connect(addr).expect("there are slots");
+    be_late(&rig, 60 * MS);
+    rig.turn();
+    assert_eq!((rig.closed(id), rig.handler.connected.as_slice()), (None, &[id][..]));
+}
+
+#[track_caller]
+fn assert_accounted(stats: LoopStats) {
+    let accounted = stats.sent_bytes + stats.queued_bytes + stats.dropped_bytes;
+    assert_eq!(stats.accepted_bytes, accounted, "C8: {stats:?}");
+}
+
+fn the_totals_hold_between_an_end_and_its_on_close(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (peer, conn) = rig.client();
+    rig.stop_reading(peer);
+    rig.event_loop.net().write(conn, &[1; 1000]);
+    rig.event_loop.net().flush(conn);
+    rig.event_loop.net().write(conn, &[1; 1000]);
+    rig.event_loop.net().abort(conn);
+    assert_accounted(rig.event_loop.net().stats());
+    rig.handler.on_close = Some(Box::new(|net, _, _| assert_accounted(net.stats())));
+    rig.until_closed(conn);
+    assert_accounted(rig.event_loop.net().stats());
+}
+
+fn a_shutdown_that_meets_a_reset_tells_the_reset(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (peer, conn) = rig.client();
+    rig.reset(peer);
+    rig.event_loop.net().shutdown(conn);
+    rig.event_loop.net().flush(conn);
+    assert_eq!(rig.until_closed(conn).0, CloseReason::Reset);
+}
+
+fn a_stop_outlives_close_all(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    rig.client();
+    rig.handler.on_close = Some(Box::new(|net, _, _| net.stop()));
+    rig.event_loop.close_all(&mut rig.handler, Duration::ZERO).expect("the loop runs");
+    assert!(rig.turn().stopped);
+    assert!(!rig.turn().stopped, "once");
+}
+
+fn a_zero_timer_of_on_turn_start_means_the_next_turn(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let mut first = true;
+    rig.handler.on_turn_start = Some(Box::new(move |net| {
+        if std::mem::take(&mut first) {
+            net.start_timer(Duration::ZERO, 7);
+        }
+    }));
+    let fired = |rig: &Rig| rig.handler.count(|call| matches!(call, Call::Timer(_, 7)));
+    rig.turn();
+    assert_eq!(fired(&rig), 0);
+    rig.turn();
+    assert_eq!(fired(&rig), 1);
+}
+
+fn an_accept_error_that_stays_pauses_the_listener(kind: Kind) {
+    const EPERM: i32 = 1;
+    let mut rig = Rig::new(kind);
+    rig.world().fail_accepts(rig.addr, &[EPERM; 5_000]);
+    for _ in 0..50 {
+        rig.turn();
+    }
+    assert_eq!(rig.world().calls().accepts, 64, "and then no more");
+    let told = Call::ListenerError(rig.listener, ListenerError::Paused(Errno(EPERM)));
+    assert_eq!(rig.handler.calls, [told]);
+    rig.pass(10 * MS);
+    assert_eq!(rig.world().calls().accepts, 128);
+    assert_eq!(rig.handler.calls.len(), 1, "told once");
+}
+
+fn a_stall_during_a_shutdown_keeps_the_reason(kind: Kind) {
+    let conn = ConnOptions::default().write_stall_timeout(SECOND);
+    let mut rig = Rig::with(kind, Config::default().conn(conn));
+    let (peer, conn) = rig.client();
+    rig.stop_reading(peer);
+    rig.event_loop.net().write(conn, &[1; 1000]);
+    rig.turn();
+    rig.event_loop.close_all(&mut rig.handler, 10 * SECOND).expect("the loop runs");
+    assert_eq!(rig.closed(conn), Some((CloseReason::Shutdown, 1000)));
+}
+
+fn the_write_stall_counts_from_the_connect(kind: Kind) {
+    let conn = ConnOptions::default().write_stall_timeout(SECOND);
+    let mut rig = Rig::with(kind, Config::default().conn(conn));
+    let addr = rig.server();
+    let conn = rig.event_loop.net().connect(addr).expect("there are slots");
+    rig.event_loop.net().write(conn, b"patience");
+    rig.event_loop.net().flush(conn);
+    rig.world().advance(2 * SECOND);
+    rig.settle();
+    assert_eq!((rig.closed(conn), rig.handler.connected.as_slice()), (None, &[conn][..]));
+    let peer = rig.server_peer(addr).expect("it has been connected to");
+    assert_eq!(rig.received(peer), b"patience");
+}
+
+fn a_large_refused_write_holds_up_no_small_one(kind: Kind) {
+    let conn = ConnOptions::default().hard_limit_bytes(Limit::Unlimited);
+    let mut rig = Rig::with(kind, Config::default().global_buffer_bytes(120_000).conn(conn));
+    let (keeper, _) = rig.client();
+    let (full_peer, full) = rig.client();
+    let ((_, large), (_, small)) = (rig.client(), rig.client());
+    rig.handler.on_data = Some(Box::new(|_, _, _| 0));
+    rig.send(keeper, b"half a message");
+    rig.settle();
+    rig.stop_reading(full_peer);
+    let mut write = |conn, len| rig.event_loop.net().write_shared(conn, Bytes::from(vec![1; len]));
+    assert!(write(full, 95_000).is_taken());
+    assert_eq!((write(large, 104_000), write(small, 9_000)), (Sent::Refused, Sent::Refused));
+    rig.start_reading(full_peer);
+    rig.settle();
+    assert_eq!((rig.handler.writables(small), rig.handler.writables(large)), (1, 0));
+}
+
+fn peers_that_do_not_read_leave_room_for_the_input_of_others(kind: Kind) {
+    let mut rig = Rig::with(kind, Config::default().global_buffer_bytes(100_000));
+    let (deaf, full) = rig.client();
+    let (talker, innocent) = rig.client();
+    rig.stop_reading(deaf);
+    rig.handler.on_data = Some(Box::new(|_, _, _| 0));
+    while rig.event_loop.net().write_shared(full, Bytes::from(vec![1; 500])).is_taken() {}
+    rig.settle();
+    rig.send(talker, b"half a message");
+    rig.settle();
+    assert!(rig.event_loop.net().is_open(innocent), "{:?}", rig.handler.calls);
+}
+
+/// Through the unspecified address the kernel dials its own (`ip(7)`).
+#[test]
+fn a_self_connect_through_the_unspecified_address_is_refused() {
+    for dialect in [Dialect::Readiness, Dialect::Completion] {
+        let (mut event_loop, world) = script::open(Config::default(), dialect).expect("a loop");
+        world.self_connect("127.0.0.1:4000".parse().expect("an address"));
+        world.listen("0.0.0.0:4000".parse().expect("an address"));
+        let mut handler = support::Recorder::default();
+        let conn = event_loop.net().connect("0.0.0.0:4000").expect("there are slots");
+        for _ in 0..4 {
+            event_loop.turn(&mut handler, Duration::ZERO).expect("the loop runs");
+        }
+        let refused = CloseReason::ConnectFailed(Errno(111));
+        assert_eq!(handler.calls, [Call::Close(conn, refused, 0)]);
+    }
+}
+
+on_every_backend!(
+    bytes_that_came_in_time_count_though_the_loop_is_late,
+    a_connect_that_was_done_in_time_counts_though_the_loop_is_late,
+    the_totals_hold_between_an_end_and_its_on_close,
+    a_shutdown_that_meets_a_reset_tells_the_reset,
+    a_stop_outlives_close_all,
+    a_zero_timer_of_on_turn_start_means_the_next_turn,
+);
+
+on_script!(
+    an_accept_error_that_stays_pauses_the_listener,
+    a_stall_during_a_shutdown_keeps_the_reason,
+    the_write_stall_counts_from_the_connect,
+    a_large_refused_write_holds_up_no_small_one,
+    peers_that_do_not_read_leave_room_for_the_input_of_others,
+);
