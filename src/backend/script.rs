@@ -16,7 +16,7 @@ use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::{Piece, Pieces, Segment};
-use crate::sys::errno::{ECONNREFUSED, ECONNRESET, EPIPE};
+use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN, EPIPE};
 use crate::time::Time;
 
 /// How the backend speaks.
@@ -618,8 +618,10 @@ impl Backend for Script {
     }
 
     fn shutdown(&mut self, conn: &Sock) -> Result<(), Errno> {
-        self.0.state().conn(conn).finished = true;
-        Ok(())
+        let mut state = self.0.state();
+        let link = state.conn(conn);
+        link.finished |= !link.reset;
+        if link.reset { Err(Errno(ENOTCONN)) } else { Ok(()) }
     }
 
     fn interest(&mut self, sock: &Sock, read: bool, write: bool) {
