@@ -224,10 +224,12 @@ impl Conn {
             && self.send_error.is_none()
     }
 
-    /// Returns whether there is something to send and an event has to say when.
+    /// Returns whether an event has to say when something can be sent; a connect that is done is
+    /// reported as room to send, too.
     #[inline]
     pub(crate) fn awaits_room(&self) -> bool {
-        !self.outbound.is_empty() && !self.flags.any(Flags::WRITABLE.or(Flags::IN_FLIGHT))
+        self.phase == Phase::Connecting
+            || (!self.outbound.is_empty() && !self.flags.any(Flags::WRITABLE.or(Flags::IN_FLIGHT)))
     }
 
     /// Returns whether the FIN is due.
@@ -297,6 +299,13 @@ impl Conn {
             }
             Phase::Ended => false,
         }
+    }
+
+    /// Returns the reason to end with when a deadline or a limit is passed: of a connection that is
+    /// closing the first reason stands, unless that was a local close.
+    pub(crate) fn reason_at_bound(&self, passed: CloseReason) -> CloseReason {
+        let stands = self.phase == Phase::Closing && self.reason != CloseReason::LocalClose;
+        if stands { self.reason } else { passed }
     }
 
     /// Returns the nearest deadline and what it means; `NEVER` if there is none.

@@ -204,9 +204,7 @@ impl Loop {
         net.again = false;
         net.woken |= net.backend.wait(net.now, deadline, &mut self.events)?;
         net.refresh_now();
-        if net.timers.has_due(net.now) {
-            net.timers.snapshot(net.now);
-        }
+        net.timers.snapshot(net.now);
         net.stats.turns += 1;
         net.callbacks = 0;
         Ok(())

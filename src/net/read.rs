@@ -215,16 +215,10 @@ impl Net {
         if conn.flags.any(Flags::FIN_SENT) {
             conn.lingered_bytes += bytes;
             if conn.lingered_bytes > conn.options.linger_bytes.bytes() {
-                self.linger_over(id, CloseReason::Limit(LimitKind::Linger));
+                let reason = conn.reason_at_bound(CloseReason::Limit(LimitKind::Linger));
+                self.end(id, reason, false);
             }
         }
-    }
-
-    /// Ends a connection whose peer did not close in time, or sent too much meanwhile.
-    pub(crate) fn linger_over(&mut self, id: ConnId, reason: CloseReason) {
-        let Some(conn) = self.conns.get(id.0) else { return };
-        let first = conn.reason;
-        self.end(id, if first == CloseReason::LocalClose { reason } else { first }, false);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::conn::{Conn, Phase};
 use crate::error::{CloseReason, TimeoutKind};
 use crate::id::{ConnId, TimerId};
 use crate::net::Net;
@@ -84,16 +83,15 @@ impl Net {
         if due == Time::NEVER {
             return;
         }
-        match conn.deadline_timer {
+        // Once it has fired, the timer's id is stale and nothing stands for the connection.
+        let armed =
+            conn.deadline_timer.and_then(|timer| Some((timer, self.timers.deadline(timer)?)));
+        match armed {
             None => conn.deadline_timer = Some(self.timers.start(due, Task::ConnDeadline(id))),
-            Some(timer) => match self.timers.deadline(timer) {
-                // It has fired, and nothing stands for the connection any more.
-                None => conn.deadline_timer = Some(self.timers.start(due, Task::ConnDeadline(id))),
-                Some(armed) if due < armed => {
-                    self.timers.restart(timer, due);
-                }
-                Some(_) => {}
-            },
+            Some((timer, armed)) if due < armed => {
+                self.timers.restart(timer, due);
+            }
+            Some(_) => {}
         }
     }
 
@@ -113,21 +111,8 @@ impl Net {
         if due > self.now {
             return self.arm_deadline(id);
         }
-        let (reason, kept) = (CloseReason::Timeout(kind), kept_reason(conn));
-        match kind {
-            TimeoutKind::Linger => self.linger_over(id, reason),
-            // A FIN would have to wait behind bytes that the peer does not take.
-            TimeoutKind::WriteStall => self.end(id, kept.unwrap_or(reason), true),
-            _ => {
-                debug_assert!(matches!(conn.phase, Phase::Open | Phase::Connecting));
-                self.end(id, reason, false);
-            }
-        }
+        let reason = conn.reason_at_bound(CloseReason::Timeout(kind));
+        // A stalled queue is reset: a FIN would have to wait behind bytes the peer does not take.
+        self.end(id, reason, kind == TimeoutKind::WriteStall);
     }
-}
-
-/// The reason that a deadline of a closing connection does not override: any but a local close.
-fn kept_reason(conn: &Conn) -> Option<CloseReason> {
-    let closing = conn.phase == Phase::Closing && conn.reason != CloseReason::LocalClose;
-    closing.then_some(conn.reason)
 }

@@ -215,7 +215,7 @@ impl Net {
         let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
             return;
         };
-        let write = conn.awaits_room() || conn.phase == Phase::Connecting;
+        let write = conn.awaits_room();
         let read = !conn.flags.any(Flags::PAUSED);
         conn.flags.clear(Flags::WATCH_WRITE.or(Flags::UNWATCH_READ));
         conn.flags.set(if write { Flags::WATCH_WRITE } else { Flags::NONE });

@@ -184,14 +184,15 @@ impl Timers {
         self.armed.first().map(|entry| entry.deadline).filter(|deadline| *deadline != Time::NEVER)
     }
 
-    /// Returns whether a snapshot at `now` would leave anything to pop.
+    /// Adds every timer whose deadline has come to the due list, in order.
     #[inline]
-    pub(crate) fn has_due(&self, now: Time) -> bool {
-        !self.due.is_empty() || self.armed.first().is_some_and(|first| first.deadline <= now)
+    pub(crate) fn snapshot(&mut self, now: Time) {
+        if !self.due.is_empty() || self.armed.first().is_some_and(|first| first.deadline <= now) {
+            self.collect_due(now);
+        }
     }
 
-    /// Adds every timer whose deadline has come to the due list, in order.
-    pub(crate) fn snapshot(&mut self, now: Time) {
+    fn collect_due(&mut self, now: Time) {
         self.forget_outdated();
         let is_due = |entry: &Entry| entry.deadline <= now && entry.deadline != Time::NEVER;
         while let Some(entry) = self.armed.pop_if(is_due) {
