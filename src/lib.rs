@@ -67,6 +67,7 @@
 
 mod addr;
 mod backend;
+mod checked;
 mod config;
 mod conn;
 mod conn_map;
@@ -79,6 +80,7 @@ mod net;
 mod options;
 mod recv_memory;
 mod segment;
+pub mod sim;
 mod stats;
 mod sys;
 mod time;
@@ -87,6 +89,7 @@ mod wake;
 
 pub use addr::LiteralAddr;
 pub use bytes::Bytes;
+pub use checked::Checked;
 pub use config::{BackendKind, Config};
 pub use conn_map::ConnMap;
 pub use error::{CloseReason, Errno, ErrorClass, LimitKind, ListenerError, TimeoutKind};

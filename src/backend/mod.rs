@@ -11,6 +11,7 @@ pub(crate) mod epoll;
 mod gather;
 #[cfg(any(test, feature = "script"))]
 pub(crate) mod script;
+pub(crate) mod sim;
 
 use std::io;
 use std::net::SocketAddr;

@@ -19,14 +19,7 @@ use crate::segment::{Piece, Pieces, Segment};
 use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN, EPIPE};
 use crate::time::Time;
 
-/// How the backend speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// Edges say that a call may succeed; sends and closes are done when they return.
-    Readiness,
-    /// Bytes have arrived in buffers that are lent; sends and closes are done by an event.
-    Completion,
-}
+pub use crate::backend::sim::Dialect;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

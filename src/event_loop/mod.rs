@@ -196,6 +196,11 @@ impl Loop {
         self.net.next_deadline().map(|deadline| deadline.since(self.net.now))
     }
 
+    /// Returns whether the handler has asked for another turn at once, or for none.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.net.again || self.net.stop
+    }
+
     /// Phases 1 and 2: waits and reads the clock.
     fn wait(&mut self, max_wait: Duration) -> io::Result<()> {
         let net = &mut self.net;

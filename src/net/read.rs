@@ -77,6 +77,14 @@ impl Net {
         true
     }
 
+    /// Returns whether reading is on: not for an id that is stale or closing, and not from
+    /// [`pause_reading`](Net::pause_reading) until [`resume_reading`](Net::resume_reading). The
+    /// peer's FIN does not switch it off.
+    pub fn is_reading(&self, conn: ConnId) -> bool {
+        let paused = |record: &Conn| record.flags.any(Flags::PAUSED);
+        self.is_open(conn) && !self.conns.get(conn.0).is_some_and(paused)
+    }
+
     /// Returns the read budget of one connection and turn.
     #[inline]
     pub(crate) fn read_budget(&self) -> ReadBudget {
@@ -251,4 +259,27 @@ fn recv(
         Recv::Failed(_) => {}
     }
     got
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::script::{Dialect, World};
+    use crate::config::Config;
+
+    #[test]
+    fn reading_is_on_unless_it_is_paused_or_the_connection_closes() {
+        let world = World::new(Dialect::Readiness);
+        let mut net = Net::new(Config::default(), world.backend());
+        let id = net.connect("10.0.0.9:80").expect("there are slots");
+        assert!(net.is_reading(id));
+        assert!(net.pause_reading(id));
+        assert!(!net.is_reading(id));
+        assert!(net.resume_reading(id));
+        assert!(net.is_reading(id));
+        net.abort(id);
+        assert!(!net.is_reading(id), "it is closing");
+        net.free(id);
+        assert!(!net.is_reading(id), "it is stale");
+    }
 }

@@ -157,6 +157,7 @@ const GOOD: &[(&str, &str)] = &[
     ),
     ("tests/a.rs", "unsafe impl A for B {\n    unsafe fn f() {}\n}\n// not checked: SAFETY\n"),
     ("tests/a.rs", "use libc::c_int;\nuse std::cell::RefCell;\n"),
+    ("tests/a.rs", "#[path = \"../examples/echo.rs\"]\nmod echo;\n"),
 ];
 
 #[test]

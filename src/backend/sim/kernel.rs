@@ -1,0 +1,317 @@
+//! The system calls of a simulated kernel.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::backend::{Accept, Close, Connect, Event, Sock};
+use crate::error::Errno;
+use crate::id::Key;
+use crate::options::ListenOptions;
+use crate::sys::errno::{
+    EADDRINUSE, EADDRNOTAVAIL, ECONNABORTED, EINTR, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
+    ENOTCONN, EPERM, EPROTO,
+};
+use crate::time::Time;
+
+use super::end::{EndIndex, Fin, Owner, Stage};
+use super::faults::Fault;
+use super::machine::{Listener, Socket};
+use super::network::{Action, Network};
+use super::options::{Dialect, NodeOptions};
+use super::peer::Script;
+use super::trace::{HostIndex, What};
+
+/// What an accept fails with, when it does.
+const ACCEPT_ERRORS: &[i32] =
+    &[EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EINTR, EPROTO, EPERM];
+const CONNECT_ERRORS: &[i32] = &[EMFILE, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH];
+
+impl Network {
+    /// Reads a machine's clock, which costs the machine some time.
+    pub(super) fn clock(&mut self, host: HostIndex) -> Time {
+        let step_back = self.fault(host, Fault::ClockStepBack);
+        let back = if step_back { self.random.below(1_000_000) } else { 0 };
+        let clock = self.machines[host].clock.max(self.now);
+        self.machines[host].clock = clock;
+        Time::from_nanos(clock.as_nanos().saturating_sub(back))
+    }
+
+    /// Lets a turn cost what it costs.
+    pub(crate) fn charge_turn(&mut self, host: HostIndex) {
+        let machine = &self.machines[host];
+        let (cost, jitter) = (machine.turn_cost_nanos(), machine.turn_jitter_nanos);
+        let jitter = if jitter == 0 { 0 } else { self.random.below(jitter + 1) };
+        let stall = if self.fault(host, Fault::SlowTurn) { 1 + self.random.below(500) } else { 0 };
+        let spent = Duration::from_nanos(cost + jitter) + Duration::from_millis(stall);
+        let machine = &mut self.machines[host];
+        machine.clock = machine.clock.max(self.now) + spent;
+    }
+
+    pub(super) fn count_call(&mut self, host: HostIndex) {
+        self.report.calls += 1;
+        self.machines[host].turn_calls += 1;
+    }
+
+    /// Returns the end that a loop's socket is.
+    ///
+    /// # Panics
+    ///
+    /// If the loop uses a descriptor that is closed, or another's: what a kernel would answer
+    /// with `EBADF`, or worse.
+    pub(super) fn socket_end(&mut self, host: HostIndex, sock: &Sock) -> EndIndex {
+        self.count_call(host);
+        let machine = &self.machines[host];
+        let name = &machine.name;
+        let Some(found) = machine.view(sock.handle) else {
+            panic!("{name}: EBADF: {:?} is not open", sock);
+        };
+        assert_eq!(found.key, sock.key, "{name}: the descriptor {} is another's", sock.handle);
+        match found.socket {
+            Socket::Conn(index) => index,
+            other => panic!("{name}: {:?} is no connection but {other:?}", sock),
+        }
+    }
+
+    pub(super) fn listen(
+        &mut self,
+        host: HostIndex,
+        key: Key,
+        mut addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> io::Result<(i32, SocketAddr)> {
+        self.count_call(host);
+        let machine = &mut self.machines[host];
+        if machine.is_full() {
+            return Err(Errno(EMFILE).into());
+        }
+        if !machine.has_addr(addr.ip()) {
+            return Err(Errno(EADDRNOTAVAIL).into());
+        }
+        if addr.port() == 0 {
+            addr.set_port(machine.ephemeral_port());
+        } else if machine.is_taken(addr, options.reuse_port) {
+            return Err(Errno(EADDRINUSE).into());
+        }
+        let backlog = usize::try_from(options.backlog).unwrap_or(usize::MAX);
+        let mut listener = Listener::new(addr, backlog);
+        listener.reuse_port = options.reuse_port;
+        let index = machine.add_listener(listener);
+        let handle = machine.open(key, Socket::Listener(index));
+        self.listener(host, index).handle = Some(handle);
+        Ok((handle, addr))
+    }
+
+    /// Opens a listener whose connections play a script.
+    pub(crate) fn serve(&mut self, host: HostIndex, port: u16, script: Script) -> SocketAddr {
+        let machine = &mut self.machines[host];
+        let mut addr = SocketAddr::new(IpAddr::V4(machine.ip), port);
+        if port == 0 {
+            addr.set_port(machine.ephemeral_port());
+        }
+        assert!(!machine.is_taken(addr, false), "{addr} on {} is taken", machine.name);
+        let mut listener = Listener::new(addr, usize::MAX);
+        listener.script = script;
+        machine.add_listener(listener);
+        addr
+    }
+
+    /// Returns the peers without a loop that were accepted at an address.
+    pub(crate) fn served(&self, host: HostIndex, addr: SocketAddr) -> Vec<EndIndex> {
+        let listeners = self.machines[host].listeners.iter().flatten();
+        let there = listeners.filter(|one| one.addr == addr && one.handle.is_none());
+        there.flat_map(|one| one.served.iter().copied()).collect()
+    }
+
+    pub(super) fn accept(&mut self, host: HostIndex, listener: &Sock, key: Key) -> Accept {
+        self.count_call(host);
+        let found = self.machines[host].descriptor(listener.handle);
+        let found = found.filter(|found| found.key == listener.key).map(|found| found.socket);
+        let Some(Socket::Listener(index)) = found else {
+            panic!("{}: {listener:?} is no listener", self.machines[host].name);
+        };
+        if let Some(errno) = self.machines[host].scripted_accepts.pop_front() {
+            return Accept::Failed(Errno(errno));
+        }
+        if self.machines[host].is_full() {
+            return Accept::Failed(Errno(EMFILE));
+        }
+        let waiting = &self.listener(host, index).waiting;
+        if waiting.is_empty() {
+            return Accept::WouldBlock;
+        }
+        if self.fault(host, Fault::AcceptError) {
+            return Accept::Failed(self.fail_accept(host, index));
+        }
+        let end = self.listener(host, index).waiting.pop_front().expect("it is not empty");
+        let handle = self.machines[host].open(key, Socket::Conn(end));
+        let accepted = self.end_mut(end);
+        accepted.owner = Owner::Socket { key, handle };
+        let peer = accepted.remote;
+        self.wake(host, handle);
+        Accept::Accepted { handle, peer }
+    }
+
+    /// Draws what an accept fails with; some errors take a waiting connection with them.
+    fn fail_accept(&mut self, host: HostIndex, listener: usize) -> Errno {
+        let errno = ACCEPT_ERRORS[self.random.index(ACCEPT_ERRORS.len())];
+        if matches!(errno, ECONNABORTED | EPROTO | EPERM) {
+            let lost = self.listener(host, listener).waiting.pop_front();
+            self.leave(lost.expect("it is not empty"), true);
+        }
+        Errno(errno)
+    }
+
+    fn listener(&mut self, host: HostIndex, index: usize) -> &mut Listener {
+        self.machines[host].listeners[index].as_mut().expect("its descriptor is open")
+    }
+
+    pub(super) fn connect(
+        &mut self,
+        host: HostIndex,
+        key: Key,
+        addr: SocketAddr,
+    ) -> io::Result<(i32, Connect)> {
+        self.count_call(host);
+        let mut failed = self.machines[host].is_full().then_some(EMFILE);
+        if failed.is_none() && self.fault(host, Fault::ConnectError) {
+            failed = Some(CONNECT_ERRORS[self.random.index(CONNECT_ERRORS.len())]);
+        }
+        if let Some(errno) = failed.filter(|errno| *errno != ENETUNREACH) {
+            return Err(Errno(errno).into());
+        }
+        let mut local = self.ephemeral_addr(host, addr);
+        let dials_self = self.machine_at(addr.ip(), host) == Some(host);
+        let unheard = dials_self && self.machines[host].listeners_at(addr).is_empty();
+        if unheard && self.fault(host, Fault::SelfConnect) {
+            local.set_port(addr.port());
+        }
+        let index = self.open_end(host, local, addr, Owner::Orphan);
+        let handle = self.machines[host].open(key, Socket::Conn(index));
+        self.end_mut(index).owner = Owner::Socket { key, handle };
+        if let Some(errno) = failed {
+            self.end_mut(index).stage = Stage::Dead;
+            return Ok((handle, Connect::Failed(Errno(errno))));
+        }
+        self.send_syn(index);
+        Ok((handle, Connect::InProgress))
+    }
+
+    /// Returns the address that a connect to another one comes from.
+    pub(super) fn ephemeral_addr(&mut self, host: HostIndex, to: SocketAddr) -> SocketAddr {
+        let is_local = to.ip().is_loopback() || to.ip().is_unspecified();
+        let machine = &mut self.machines[host];
+        let ip = match to.ip() {
+            IpAddr::V4(_) if is_local => IpAddr::from([127, 0, 0, 1]),
+            ip if is_local => ip,
+            _ => IpAddr::V4(machine.ip),
+        };
+        SocketAddr::new(ip, machine.ephemeral_port())
+    }
+
+    pub(super) fn finish_connect(&mut self, host: HostIndex, conn: &Sock) -> Connect {
+        let index = self.socket_end(host, conn);
+        let end = self.end_mut(index);
+        match (end.error.take(), end.stage) {
+            (Some(errno), _) => Connect::Failed(Errno(errno)),
+            (None, Stage::Connecting) => Connect::InProgress,
+            (None, Stage::Open) => Connect::Connected,
+            (None, Stage::Dead) => Connect::Failed(Errno(ENOTCONN)),
+        }
+    }
+
+    pub(super) fn shutdown(&mut self, host: HostIndex, conn: &Sock) -> Result<(), Errno> {
+        let index = self.socket_end(host, conn);
+        let end = self.end_mut(index);
+        if end.stage != Stage::Open {
+            return Err(Errno(ENOTCONN));
+        }
+        assert!(end.flight.is_none(), "a FIN overtakes what is in flight");
+        if end.fin == Fin::No {
+            end.fin = Fin::Wanted;
+            self.transmit(index);
+        }
+        // `inet_shutdown` wakes whoever polls.
+        self.wake(host, conn.handle);
+        Ok(())
+    }
+
+    pub(super) fn take_error(&mut self, host: HostIndex, conn: &Sock) -> Option<Errno> {
+        let index = self.socket_end(host, conn);
+        self.end_mut(index).error.take().map(Errno)
+    }
+
+    pub(super) fn unread_bytes(&mut self, host: HostIndex, conn: &Sock) -> usize {
+        let index = self.socket_end(host, conn);
+        let end = self.end_mut(index);
+        end.bytes_before_mark() + end.arrived.len()
+    }
+
+    pub(super) fn close(&mut self, host: HostIndex, sock: &Sock, reset: bool) -> Close {
+        self.count_call(host);
+        let machine = &self.machines[host];
+        let name = &machine.name;
+        let Some(found) = machine.view(sock.handle) else {
+            panic!("{name}: EBADF: {sock:?} is closed a second time");
+        };
+        assert_eq!(found.key, sock.key, "{name}: the descriptor {} is another's", sock.handle);
+        assert!(!found.is_closing, "{name}: {sock:?} is closed a second time");
+        if machine.dialect == Dialect::Readiness {
+            self.close_now(host, sock.handle, reset);
+            return Close::Ended;
+        }
+        let at = self.completion_at(host);
+        let (handle, key) = (sock.handle, sock.key);
+        if let Some(closing) = self.machines[host].descriptor(handle) {
+            closing.is_closing = true;
+        }
+        let life = self.machines[host].life;
+        self.queue.plan(at, Action::Closed { host, life, handle, key, reset });
+        Close::InFlight
+    }
+
+    /// A close in flight is done.
+    pub(super) fn closed(&mut self, host: HostIndex, handle: i32, key: Key, reset: bool) {
+        let found = self.machines[host].view(handle).filter(|found| found.key == key);
+        let Some(socket) = found.map(|found| found.socket) else { return };
+        if let Socket::Conn(index) = socket {
+            self.cancel_flight(index);
+        }
+        self.close_now(host, handle, reset);
+        self.complete(host, Event::Ended { key });
+    }
+
+    /// Closes a socket of a loop that goes away.
+    pub(super) fn discard(&mut self, host: HostIndex, sock: &Sock) {
+        let found = self.machines[host].view(sock.handle);
+        if found.is_some_and(|found| found.key == sock.key) {
+            self.close_now(host, sock.handle, false);
+        }
+    }
+
+    /// Closes what a loop has left open, and starts the machine over with other options.
+    pub(crate) fn restart(&mut self, host: HostIndex, options: &NodeOptions) {
+        for handle in self.machines[host].handles() {
+            self.close_now(host, handle, false);
+        }
+        let now = self.now;
+        self.machines[host].restart(options, now);
+        self.note(host, What::Host("starts again"));
+    }
+
+    /// Closes a descriptor and what it stands for.
+    pub(super) fn close_now(&mut self, host: HostIndex, handle: i32, reset: bool) {
+        let found = self.machines[host].descriptor(handle).map(|found| found.socket);
+        self.machines[host].free(handle);
+        match found {
+            Some(Socket::Conn(index)) => self.leave(index, reset),
+            Some(Socket::Listener(index)) => {
+                let gone = self.machines[host].listeners[index].take();
+                for waiting in gone.expect("its descriptor was open").waiting {
+                    self.leave(waiting, true);
+                }
+            }
+            None => {}
+        }
+    }
+}

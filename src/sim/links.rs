@@ -1,0 +1,96 @@
+//! What lies between machines, and what goes wrong on them.
+
+use crate::backend::sim::{Faults, Link};
+use crate::id::Key;
+
+use super::node::Host;
+use super::world::World;
+
+impl World {
+    /// Sets the way between two machines, in both directions.
+    pub fn link(&mut self, a: impl Into<Host>, b: impl Into<Host>, link: Link) {
+        let (a, b) = (self.index(a), self.index(b));
+        let mut network = self.shared.lock();
+        network.set_link(a, b, link.clone());
+        network.set_link(b, a, link);
+    }
+
+    /// Sets the way from one machine to another.
+    pub fn link_one_way(&mut self, from: impl Into<Host>, to: impl Into<Host>, link: Link) {
+        let (from, to) = (self.index(from), self.index(to));
+        self.shared.lock().set_link(from, to, link);
+    }
+
+    /// Sets all ways that were not set one by one. Default: [`Link::lan`].
+    pub fn default_link(&mut self, link: Link) {
+        self.shared.lock().set_default_link(link);
+    }
+
+    /// Cuts the way between two machines: packets wait, as TCP sends them again, until it is
+    /// [healed](World::heal); after [`Link::give_up`] the connections break.
+    pub fn partition(&mut self, a: impl Into<Host>, b: impl Into<Host>) {
+        let (a, b) = (self.index(a), self.index(b));
+        let mut network = self.shared.lock();
+        network.cut(a, b);
+        network.cut(b, a);
+    }
+
+    /// Cuts the way from one machine to another.
+    pub fn partition_one_way(&mut self, from: impl Into<Host>, to: impl Into<Host>) {
+        let (from, to) = (self.index(from), self.index(to));
+        self.shared.lock().cut(from, to);
+    }
+
+    /// Ends a partition, in both directions.
+    pub fn heal(&mut self, a: impl Into<Host>, b: impl Into<Host>) {
+        let (a, b) = (self.index(a), self.index(b));
+        let mut network = self.shared.lock();
+        network.heal(a, b);
+        network.heal(b, a);
+    }
+
+    /// Ends all partitions.
+    pub fn heal_all(&mut self) {
+        self.shared.lock().heal_all();
+    }
+
+    /// Sets what goes wrong on a machine from here on.
+    pub fn faults(&mut self, host: impl Into<Host>, faults: Faults) {
+        let host = self.index(host);
+        self.shared.lock().machine_mut(host).faults = faults;
+    }
+
+    /// Makes the next accepts of a machine's loop fail with these error numbers.
+    pub fn fail_accepts(&mut self, host: impl Into<Host>, errnos: &[i32]) {
+        let host = self.index(host);
+        self.shared.lock().fail_accepts(host, errnos);
+    }
+
+    /// Makes the next wait of a machine's loop report an id, by
+    /// [`ConnId::to_bits`](crate::ConnId::to_bits), as ready for everything, whether it is or not,
+    /// stale or not.
+    ///
+    /// # Panics
+    ///
+    /// If the bits are those of no id.
+    pub fn spurious(&mut self, host: impl Into<Host>, id_bits: u64) {
+        let host = self.index(host);
+        let key = Key::from_bits(id_bits);
+        let key = key.unwrap_or_else(|| panic!("{id_bits:#x} are the bits of no id"));
+        self.shared.lock().inject(host, key);
+    }
+
+    /// Sets the buffers of the sockets that are opened on a machine from here on.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is 0.
+    pub fn set_buffers(&mut self, host: impl Into<Host>, send_bytes: usize, recv_bytes: usize) {
+        let host = self.index(host);
+        assert!(send_bytes > 0, "send_bytes 0 could send nothing");
+        assert!(recv_bytes > 0, "recv_bytes 0 could receive nothing");
+        let mut network = self.shared.lock();
+        let machine = network.machine_mut(host);
+        (machine.send_max, machine.recv_max) = (send_bytes, recv_bytes);
+    }
+}

@@ -1,0 +1,403 @@
+//! The world: hosts, loops, links, peers, and the order in which things happen.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::backend::sim::{HostIndex, Network, NodeOptions, Report, Shared, Sim, Stepped, What};
+use crate::event_loop::Loop;
+use crate::handler::Handler;
+use crate::net::Net;
+use crate::time::Time;
+
+use super::node::{AnyHandler, Host, Node, Observed, Runner};
+use super::seeds;
+
+/// Where the clock starts, unless a test chooses.
+const START: Time = Time::from_nanos(1_000_000_000);
+/// How many lines of its trace a failing run prints.
+const SHOWN_LINES: usize = 60;
+/// How many turns in a row a loop may take without a reason.
+const IDLE_TURNS_MAX: u32 = 2;
+
+/// A simulated network of machines with a virtual clock, drawn from one seed.
+///
+/// See the [module](crate::sim) for how to use it. A world that is dropped because its test
+/// panics prints its seed and the end of its trace.
+pub struct World {
+    pub(super) id: u32,
+    seed: u64,
+    /// The loops of the machines that have one.
+    runners: Vec<Option<Runner>>,
+    pub(super) shared: Shared,
+    /// Whose turn it is, or was when its handler panicked.
+    turning: Option<HostIndex>,
+}
+
+impl World {
+    /// Makes a world without any machine, whose clocks show one second.
+    pub fn new(seed: u64) -> World {
+        World::starting_at(seed, START)
+    }
+
+    /// Makes a world whose clocks start anywhere: near 2^32 milliseconds of uptime, say.
+    pub fn starting_at(seed: u64, start: Time) -> World {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        World {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            seed,
+            runners: Vec::new(),
+            shared: Shared::new(Network::new(seed, start)),
+            turning: None,
+        }
+    }
+
+    /// Returns the seed it was made from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Returns the virtual time.
+    pub fn now(&self) -> Time {
+        self.shared.lock().now
+    }
+
+    /// Draws a number for the test's own choices, from the same seed.
+    pub fn random(&mut self) -> u64 {
+        self.shared.lock().random.draw()
+    }
+
+    /// Adds a machine that runs a loop with this handler, inside
+    /// [`Checked`](crate::Checked).
+    ///
+    /// # Panics
+    ///
+    /// If the configuration contradicts itself; the message says how.
+    pub fn node<H: Handler + 'static>(
+        &mut self,
+        name: &str,
+        options: NodeOptions,
+        handler: H,
+    ) -> Node<H> {
+        let host = self.add_machine(name, &options);
+        self.start(host, options, handler)
+    }
+
+    /// Starts a loop on a machine whose loop is gone: it was [`shut`](World::shut) or has
+    /// [`crashed`](World::crash).
+    ///
+    /// # Panics
+    ///
+    /// As [`node`](World::node), and if the machine runs a loop.
+    pub fn restart<H: Handler + 'static>(
+        &mut self,
+        host: impl Into<Host>,
+        options: NodeOptions,
+        handler: H,
+    ) -> Node<H> {
+        let host = self.index(host);
+        assert!(self.runners[host].is_none(), "host {} runs a loop", self.name(host));
+        self.shared.lock().restart(host, &options);
+        self.start(host, options, handler)
+    }
+
+    fn start<H: Handler + 'static>(
+        &mut self,
+        host: HostIndex,
+        options: NodeOptions,
+        handler: H,
+    ) -> Node<H> {
+        let event_loop = self.open_loop(host, options).unwrap_or_else(|error| panic!("{error}"));
+        let handler = Observed::new(handler, self.shared.clone(), host);
+        self.runners[host] = Some(Runner::new(event_loop, Box::new(handler)));
+        self.plan_turn(host);
+        Node::new(self.host_at(host))
+    }
+
+    fn open_loop(&self, host: HostIndex, options: NodeOptions) -> io::Result<Loop> {
+        options.config.check()?;
+        Ok(Loop::on(options.config, Box::new(Sim::new(self.shared.clone(), host))))
+    }
+
+    /// Adds a machine without a loop, for peers.
+    pub fn host(&mut self, name: &str) -> Host {
+        let host = self.add_machine(name, &NodeOptions::default());
+        self.host_at(host)
+    }
+
+    /// Adds a machine whose loop the caller drives: [`Loop::turn`] lets the world go on until the
+    /// loop has something to do. The loops of other machines stand still meanwhile, until the
+    /// world is run again.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that contradicts itself.
+    pub fn attach(&mut self, name: &str, options: NodeOptions) -> io::Result<(Host, Loop)> {
+        options.config.check()?;
+        let host = self.add_machine(name, &options);
+        self.shared.lock().machine_mut(host).is_attached = true;
+        let event_loop = self.open_loop(host, options)?;
+        Ok((self.host_at(host), event_loop))
+    }
+
+    fn add_machine(&mut self, name: &str, options: &NodeOptions) -> HostIndex {
+        self.runners.push(None);
+        self.shared.lock().add_machine(name, options)
+    }
+
+    fn host_at(&self, index: HostIndex) -> Host {
+        Host { world: self.id, index }
+    }
+
+    fn name(&self, host: HostIndex) -> String {
+        self.shared.lock().machine_mut(host).name.clone()
+    }
+
+    /// # Panics
+    ///
+    /// If the host is another world's.
+    pub(super) fn index(&self, host: impl Into<Host>) -> HostIndex {
+        let host = host.into();
+        assert_eq!(host.world, self.id, "{host:?} does not exist in world {}", self.id);
+        host.index
+    }
+
+    /// Returns an address of a machine.
+    pub fn addr(&self, host: impl Into<Host>, port: u16) -> SocketAddr {
+        let host = self.index(host);
+        SocketAddr::new(IpAddr::V4(self.shared.lock().machine_mut(host).ip), port)
+    }
+
+    fn runner(&mut self, host: HostIndex) -> &mut Runner {
+        let Some(runner) = &mut self.runners[host] else {
+            panic!("host {} runs no loop", self.shared.lock().machine_mut(host).name);
+        };
+        runner
+    }
+
+    /// Lends a node's loop. What it waits for by itself, in [`Loop::turn`] with a time to wait or
+    /// in [`Loop::close_all`], lets the network and the peers go on, but no other node.
+    ///
+    /// # Panics
+    ///
+    /// If the machine runs no loop (any more).
+    pub fn event_loop<H: 'static>(&mut self, node: Node<H>) -> &mut Loop {
+        let host = self.index(node);
+        self.plan_turn(host);
+        &mut self.runner(host).event_loop
+    }
+
+    /// Lends what a node's callbacks are lent, to listen and to connect for instance.
+    ///
+    /// # Panics
+    ///
+    /// If the machine runs no loop (any more).
+    pub fn net<H: 'static>(&mut self, node: Node<H>) -> &mut Net {
+        self.event_loop(node).net()
+    }
+
+    /// Lends a node's handler.
+    ///
+    /// # Panics
+    ///
+    /// If the machine runs no loop (any more), or one with another handler.
+    pub fn handler<H: Handler + 'static>(&mut self, node: Node<H>) -> &mut H {
+        let host = self.index(node);
+        observed::<H>(&mut self.runner(host).handler).checked.inner_mut()
+    }
+
+    /// Calls something with a node's handler and what its callbacks are lent, between turns.
+    ///
+    /// # Panics
+    ///
+    /// As [`handler`](World::handler).
+    pub fn call<H: Handler + 'static, R>(
+        &mut self,
+        node: Node<H>,
+        call: impl FnOnce(&mut H, &mut Net) -> R,
+    ) -> R {
+        let host = self.index(node);
+        self.plan_turn(host);
+        let Runner { event_loop, handler, .. } = self.runner(host);
+        call(observed::<H>(handler).checked.inner_mut(), event_loop.net())
+    }
+
+    /// Returns whether a node's handler has called [`Net::stop`]; it is given no more turns until
+    /// it is [resumed](World::resume).
+    pub fn is_stopped<H: 'static>(&mut self, node: Node<H>) -> bool {
+        let host = self.index(node);
+        self.runner(host).is_stopped
+    }
+
+    /// Gives a node turns again that was stopped.
+    pub fn resume<H: 'static>(&mut self, node: Node<H>) {
+        let host = self.index(node);
+        self.runner(host).is_stopped = false;
+        self.plan_turn(host);
+    }
+
+    /// Ends a node as its process would end: drops the loop, whose kernel closes what it has open.
+    /// Returns the handler.
+    ///
+    /// # Panics
+    ///
+    /// As [`handler`](World::handler).
+    pub fn shut<H: Handler + 'static>(&mut self, node: Node<H>) -> H {
+        let host = self.index(node);
+        self.runner(host);
+        let runner = self.runners[host].take().expect("it was there a moment ago");
+        drop(runner.event_loop);
+        let observed = runner.handler.into_any().downcast::<Observed<H>>();
+        observed.expect("a node is given out with its handler's type").checked.into_inner()
+    }
+
+    /// Turns a machine off: no FIN, no RST, no answer. Its loop and handler are dropped.
+    pub fn crash(&mut self, host: impl Into<Host>) {
+        let host = self.index(host);
+        self.shared.lock().crash(host);
+        self.runners[host] = None;
+    }
+
+    /// Lets the next thing happen: an event or a turn. Returns false if nothing ever will.
+    ///
+    /// # Panics
+    ///
+    /// If what a script expects did not come, or a rule of the contract is broken; passes on a
+    /// panic of a handler, whose node goes on in the next step.
+    pub fn step(&mut self) -> bool {
+        self.step_until(Time::NEVER)
+    }
+
+    /// Lets so much time pass, and everything happen that happens in it.
+    ///
+    /// # Panics
+    ///
+    /// As [`step`](World::step).
+    pub fn run_for(&mut self, duration: Duration) {
+        let end = self.now() + duration;
+        while self.step_until(end) {}
+        let mut network = self.shared.lock();
+        network.now = network.now.max(end);
+    }
+
+    /// Runs until something is true.
+    ///
+    /// # Panics
+    ///
+    /// If it is not within so much time, with `what`; as [`step`](World::step).
+    pub fn run_until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut done: impl FnMut(&mut World) -> bool,
+    ) {
+        let end = self.now() + within;
+        while !done(self) {
+            let goes_on = self.step_until(end);
+            assert!(goes_on || done(self), "never within {within:?}: {what}");
+        }
+    }
+
+    /// Runs until nothing will ever happen any more; returns false if that takes longer.
+    ///
+    /// # Panics
+    ///
+    /// As [`step`](World::step).
+    pub fn run_until_idle(&mut self, within: Duration) -> bool {
+        let end = self.now() + within;
+        while self.step_until(end) {}
+        self.shared.lock().next_at().is_none()
+    }
+
+    fn step_until(&mut self, end: Time) -> bool {
+        if let Some(host) = self.turning.take() {
+            self.plan_turn(host);
+        }
+        let mut network = self.shared.lock();
+        network.notice_signals();
+        let stepped = network.step(end);
+        drop(network);
+        if let Stepped::Turn(host) = stepped {
+            self.give_turn(host);
+        }
+        let failure = self.shared.lock().take_failure();
+        if let Some(why) = failure {
+            panic!("{why}");
+        }
+        stepped != Stepped::Quiet
+    }
+
+    fn plan_turn(&self, host: HostIndex) {
+        let mut network = self.shared.lock();
+        let now = network.now;
+        network.plan_turn(host, now);
+    }
+
+    fn give_turn(&mut self, host: HostIndex) {
+        let Some(runner) = self.runners[host].as_mut().filter(|runner| !runner.is_stopped) else {
+            return;
+        };
+        self.turning = Some(host);
+        self.shared.lock().note(host, What::Host("turn"));
+        let turn = runner.event_loop.turn(&mut *runner.handler, Duration::MAX);
+        let turn = turn.expect("a simulated wait does not fail");
+        self.turning = None;
+        runner.is_stopped = turn.stopped;
+        let mut network = self.shared.lock();
+        let shown = network.machine_mut(host).clock;
+        if let Some(wait) = runner.event_loop.next_wait() {
+            network.plan_turn(host, shown + wait);
+        }
+        network.charge_turn(host);
+        let machine = network.machine_mut(host);
+        let disturbed = std::mem::take(&mut machine.disturbed);
+        let idle = turn.callbacks == 0 && machine.turn_calls == 0 && machine.turn_events == 0;
+        let unreasoned = idle && runner.was_pending && !disturbed;
+        runner.idle_turns = if unreasoned { runner.idle_turns + 1 } else { 0 };
+        runner.was_pending = turn.pending && !runner.event_loop.was_asked();
+        let name = &machine.name;
+        let spins = runner.idle_turns > IDLE_TURNS_MAX;
+        assert!(!spins, "C14: the loop of {name} takes turns in which nothing happens");
+    }
+
+    /// Returns what has happened, one line per event. A seed makes the same trace every time, byte
+    /// for byte. Of a long run the last 131,072 lines are kept.
+    pub fn trace(&self) -> String {
+        self.shared.lock().trace_text(usize::MAX)
+    }
+
+    /// Returns what the world has done: system calls, faults by kind.
+    pub fn report(&self) -> Report {
+        self.shared.lock().report.clone()
+    }
+
+    /// Returns how many descriptors a machine's loop has open.
+    pub fn open_sockets(&self, host: impl Into<Host>) -> usize {
+        let host = self.index(host);
+        self.shared.lock().machine_mut(host).open_descriptors()
+    }
+}
+
+fn observed<H: Handler + 'static>(handler: &mut Box<dyn AnyHandler>) -> &mut Observed<H> {
+    let observed = (**handler).as_any().downcast_mut::<Observed<H>>();
+    observed.expect("a node is given out with its handler's type")
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !seeds::is_quiet() {
+            let seed = self.seed;
+            let trace = self.shared.lock().trace_text(SHOWN_LINES);
+            eprintln!("seed {seed} has failed; to replay it: HOTLOOP_SEED={seed}\n{trace}");
+        }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("World");
+        text.field("seed", &self.seed).field("now", &self.now()).finish_non_exhaustive()
+    }
+}
