@@ -302,9 +302,10 @@ impl Conn {
     }
 
     /// Returns the reason to end with when a deadline or a limit is passed: of a connection that is
-    /// closing the first reason stands, unless that was a local close.
+    /// closing the first reason stands, unless `Net::close` has given it.
     pub(crate) fn reason_at_bound(&self, passed: CloseReason) -> CloseReason {
-        let stands = self.phase == Phase::Closing && self.reason != CloseReason::LocalClose;
+        let by_close = matches!(self.reason, CloseReason::LocalClose | CloseReason::PeerClosed);
+        let stands = self.phase == Phase::Closing && !by_close;
         if stands { self.reason } else { passed }
     }
 

@@ -25,7 +25,8 @@ impl Net {
     /// answers with a reset (RFC 9293 §3.6.1), which can destroy what the peer has not read yet.
     /// It is left out when the peer's FIN was read and nothing is unread.
     ///
-    /// Does nothing for an id that is stale or closing. A connect that is not done is given up.
+    /// Does nothing for an id that is stale or closing. A connect that is not done is given up, with
+    /// what was queued for it.
     pub fn close(&mut self, conn: ConnId) {
         let reason = match self.conns.get(conn.0) {
             Some(record) if record.flags.any(Flags::READ_CLOSED) => CloseReason::PeerClosed,
@@ -45,7 +46,7 @@ impl Net {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         match (conn.phase, conn.send_error) {
             (Phase::Connecting, _) => return self.end(id, reason, false),
-            (Phase::Open, Some(errno)) => return self.end(id, close_reason(errno), false),
+            (Phase::Open, Some(errno)) => return self.end(id, close_reason(errno), true),
             (Phase::Open, None) => {}
             (Phase::Closing | Phase::Ended, _) => return,
         }
@@ -67,15 +68,16 @@ impl Net {
         self.schedule(id);
     }
 
-    /// Decides a connection: drops what it holds and puts it where `on_close` is called.
+    /// Decides a connection: drops what it holds and puts it where `on_close` is called. With
+    /// queued bytes to drop it is reset in any case: a FIN would say that the peer has everything.
     pub(crate) fn end(&mut self, id: ConnId, reason: CloseReason, reset: bool) {
         let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
             return;
         };
         conn.phase = Phase::Ended;
         conn.reason = reason;
-        conn.flags.set(if reset { Flags::RESET } else { Flags::NONE });
         let (bytes, cost) = conn.outbound.clear(&mut self.segments);
+        conn.flags.set(if reset || bytes > 0 { Flags::RESET } else { Flags::NONE });
         conn.dropped_bytes = bytes as u64;
         self.buffered_bytes -= cost;
         self.stats.queued_bytes -= bytes as u64;
@@ -120,7 +122,9 @@ impl Net {
     pub(crate) fn fail(&mut self, id: ConnId, errno: Errno) {
         let Some(conn) = self.conns.get(id.0) else { return };
         let reason = reason_for(conn, close_reason(conn.send_error.unwrap_or(errno)));
-        self.end(id, reason, false);
+        // What the handler still wanted to send is missing.
+        let reset = conn.phase == Phase::Open;
+        self.end(id, reason, reset);
     }
 
     /// Asks for the error that reading will not find, because nobody reads (C13).
