@@ -63,7 +63,11 @@
 //! - **C15** A timer never fires early; equal deadlines fire in start order; a cancelled one never
 //!   fires; zero means the next turn; repeats do not drift.
 //! - **C16** A wake is never lost, and those before it is delivered are one.
-//! - **C17** The clock and the sockets are reached through the backend alone.
+//! - **C17** The clock and the sockets are reached through the backend alone: on a simulated one
+//!   the same seed makes the same trace, byte for byte.
+//!
+//! [`Checked`] asserts around any handler what of this can be seen from outside, and [`sim`] runs
+//! handlers over simulated kernels: read there how to test yours.
 
 mod addr;
 mod backend;

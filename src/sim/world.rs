@@ -34,6 +34,9 @@ pub struct World {
     pub(super) shared: Shared,
     /// Whose turn it is, or was when its handler panicked.
     turning: Option<HostIndex>,
+    /// Loops that were lent since the last step: they may have work.
+    touched: Vec<HostIndex>,
+    is_silent: bool,
 }
 
 impl World {
@@ -51,12 +54,20 @@ impl World {
             runners: Vec::new(),
             shared: Shared::new(Network::new(seed, start)),
             turning: None,
+            touched: Vec::new(),
+            is_silent: false,
         }
     }
 
     /// Returns the seed it was made from.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// Makes it say nothing when it is dropped by a panic: for a test that tries many runs and
+    /// expects some of them to fail.
+    pub fn silence(&mut self) {
+        self.is_silent = true;
     }
 
     /// Returns the virtual time.
@@ -185,7 +196,7 @@ impl World {
     /// If the machine runs no loop (any more).
     pub fn event_loop<H: 'static>(&mut self, node: Node<H>) -> &mut Loop {
         let host = self.index(node);
-        self.plan_turn(host);
+        self.touched.push(host);
         &mut self.runner(host).event_loop
     }
 
@@ -219,7 +230,7 @@ impl World {
         call: impl FnOnce(&mut H, &mut Net) -> R,
     ) -> R {
         let host = self.index(node);
-        self.plan_turn(host);
+        self.touched.push(host);
         let Runner { event_loop, handler, .. } = self.runner(host);
         call(observed::<H>(handler).checked.inner_mut(), event_loop.net())
     }
@@ -267,7 +278,7 @@ impl World {
     /// If what a script expects did not come, or a rule of the contract is broken; passes on a
     /// panic of a handler, whose node goes on in the next step.
     pub fn step(&mut self) -> bool {
-        self.step_until(Time::NEVER)
+        self.advance(|network| network.step(Time::NEVER))
     }
 
     /// Lets so much time pass, and everything happen that happens in it.
@@ -277,7 +288,7 @@ impl World {
     /// As [`step`](World::step).
     pub fn run_for(&mut self, duration: Duration) {
         let end = self.now() + duration;
-        while self.step_until(end) {}
+        while self.advance(|network| network.run(end)) {}
         let mut network = self.shared.lock();
         network.now = network.now.max(end);
     }
@@ -295,7 +306,7 @@ impl World {
     ) {
         let end = self.now() + within;
         while !done(self) {
-            let goes_on = self.step_until(end);
+            let goes_on = self.advance(|network| network.step(end));
             assert!(goes_on || done(self), "never within {within:?}: {what}");
         }
     }
@@ -307,26 +318,42 @@ impl World {
     /// As [`step`](World::step).
     pub fn run_until_idle(&mut self, within: Duration) -> bool {
         let end = self.now() + within;
-        while self.step_until(end) {}
+        while self.advance(|network| network.run(end)) {}
         self.shared.lock().next_at().is_none()
     }
 
-    fn step_until(&mut self, end: Time) -> bool {
+    /// Lets the network go on, and gives a turn to the loop that is due; returns whether anything
+    /// has happened.
+    fn advance(&mut self, go_on: impl FnOnce(&mut Network) -> Stepped) -> bool {
         if let Some(host) = self.turning.take() {
             self.plan_turn(host);
         }
+        self.plan_touched();
         let mut network = self.shared.lock();
         network.notice_signals();
-        let stepped = network.step(end);
+        let stepped = go_on(&mut network);
+        let failure = network.take_failure();
         drop(network);
-        if let Stepped::Turn(host) = stepped {
-            self.give_turn(host);
-        }
-        let failure = self.shared.lock().take_failure();
         if let Some(why) = failure {
             panic!("{why}");
         }
+        if let Stepped::Turn(host) = stepped {
+            self.give_turn(host);
+        }
         stepped != Stepped::Quiet
+    }
+
+    /// Plans the turns of loops that were lent, if there is something for them to do. To have
+    /// looked at a loop changes nothing.
+    fn plan_touched(&mut self) {
+        while let Some(host) = self.touched.pop() {
+            let wait = self.runners[host].as_ref().and_then(|one| one.event_loop.next_wait());
+            if let Some(wait) = wait {
+                let mut network = self.shared.lock();
+                let shown = network.now.max(network.machine_mut(host).clock);
+                network.plan_turn(host, shown + wait);
+            }
+        }
     }
 
     fn plan_turn(&self, host: HostIndex) {
@@ -387,7 +414,7 @@ fn observed<H: Handler + 'static>(handler: &mut Box<dyn AnyHandler>) -> &mut Obs
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() && !seeds::is_quiet() {
+        if std::thread::panicking() && !self.is_silent && !seeds::is_quiet() {
             let seed = self.seed;
             let trace = self.shared.lock().trace_text(SHOWN_LINES);
             eprintln!("seed {seed} has failed; to replay it: HOTLOOP_SEED={seed}\n{trace}");

@@ -192,9 +192,9 @@ impl End {
     }
 
     /// Puts an urgent mark behind what has arrived. The byte at one that it overtakes becomes part
-    /// of the stream (RFC 6093 §3).
+    /// of the stream (RFC 6093 §3), unless the reader stands there (`tcp_check_urg`).
     pub(super) fn set_mark(&mut self, byte: u8) {
-        if let Some((at, overtaken)) = self.mark.take() {
+        if let Some((at, overtaken)) = self.mark.take_if(|(at, _)| *at > self.read_bytes) {
             let before = usize::try_from(at - self.read_bytes).expect("a mark is ahead");
             self.unread.insert(before, overtaken);
         }

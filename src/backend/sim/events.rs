@@ -129,7 +129,7 @@ impl Network {
             self.plan_turn(host, at);
             return false;
         }
-        let mut batch: Vec<i32> = self.machines[host].ready.drain(..).collect();
+        let mut batch = std::mem::take(&mut self.machines[host].ready);
         if batch.len() > 1 && self.fault(host, Fault::ShuffledBatch) {
             for last in (1..batch.len()).rev() {
                 batch.swap(last, self.random.index(last + 1));
@@ -137,12 +137,16 @@ impl Network {
         }
         if batch.len() > 1 && self.fault(host, Fault::SplitBatch) {
             let rest = batch.split_off(self.random.up_to(batch.len() - 1));
-            self.machines[host].ready.extend(rest);
+            self.machines[host].ready = rest;
         }
         // Completions of one socket come in order, and before an edge that follows from them.
         events.append(&mut self.machines[host].done);
-        for handle in batch {
+        for handle in batch.drain(..) {
             self.report_socket(host, handle, events);
+        }
+        if self.machines[host].ready.is_empty() {
+            // The list keeps its room.
+            self.machines[host].ready = batch;
         }
         self.invent_events(host, events);
         self.machines[host].signal.take()
@@ -150,7 +154,9 @@ impl Network {
 
     /// Reports one socket of the ready list, now or later.
     fn report_socket(&mut self, host: HostIndex, handle: i32, events: &mut Vec<Event>) {
-        let Some(found) = self.machines[host].descriptor(handle) else { return };
+        // One that was closed is off the list, even if its number has another owner.
+        let found = self.machines[host].descriptor(handle).filter(|found| found.is_queued);
+        let Some(found) = found else { return };
         found.is_queued = false;
         let (key, socket, is_closing) = (found.key, found.socket, found.is_closing);
         if is_closing {
@@ -162,6 +168,7 @@ impl Network {
             return;
         }
         let event = match socket {
+            Socket::Nothing => None,
             Socket::Listener(_) => Some(listener_event(key)),
             Socket::Conn(index) if self.machines[host].dialect == Dialect::Readiness => {
                 self.readiness(index, key)

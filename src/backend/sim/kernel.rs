@@ -260,10 +260,15 @@ impl Network {
             self.close_now(host, sock.handle, reset);
             return Close::Ended;
         }
+        let mut socket = found.socket;
+        if let Socket::Listener(index) = socket {
+            self.stop_listening(host, index);
+            socket = Socket::Nothing;
+        }
         let at = self.completion_at(host);
         let (handle, key) = (sock.handle, sock.key);
         if let Some(closing) = self.machines[host].descriptor(handle) {
-            closing.is_closing = true;
+            (closing.socket, closing.is_closing) = (socket, true);
         }
         let life = self.machines[host].life;
         self.queue.plan(at, Action::Closed { host, life, handle, key, reset });
@@ -305,13 +310,16 @@ impl Network {
         self.machines[host].free(handle);
         match found {
             Some(Socket::Conn(index)) => self.leave(index, reset),
-            Some(Socket::Listener(index)) => {
-                let gone = self.machines[host].listeners[index].take();
-                for waiting in gone.expect("its descriptor was open").waiting {
-                    self.leave(waiting, true);
-                }
-            }
-            None => {}
+            Some(Socket::Listener(index)) => self.stop_listening(host, index),
+            Some(Socket::Nothing) | None => {}
+        }
+    }
+
+    /// Ends a listener: its address is free at once, and what waits in its backlog is reset.
+    fn stop_listening(&mut self, host: HostIndex, index: usize) {
+        let gone = self.machines[host].listeners[index].take();
+        for waiting in gone.into_iter().flat_map(|gone| gone.waiting) {
+            self.leave(waiting, true);
         }
     }
 }

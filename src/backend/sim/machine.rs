@@ -49,6 +49,8 @@ impl Signal for Flag {
 pub(super) enum Socket {
     Conn(EndIndex),
     Listener(usize),
+    /// A listener that is closed, and whose close is in flight.
+    Nothing,
 }
 
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! A simulated network and its kernels, in memory, from one seed, in both dialects of the seam.
 //!
-//! This is what is below [`hotloop::sim`](crate::sim): the network (`network`), what TCP does on
-//! it (`tcp`, `end`), the machines with their system calls and events (`machine`, `kernel`,
-//! `events`), peers without a loop (`peer`), and what goes wrong (`faults`). It knows nothing of
-//! loops and handlers.
+//! This is what is below [`hotloop::sim`](crate::sim): the network (`network`, `pipes`), what TCP
+//! does on it (`tcp`, `end`), the machines with their system calls and events (`machine`, `kernel`,
+//! `transfer`, `events`), peers without a loop (`peer`), and what goes wrong (`faults`). It knows
+//! nothing of loops and handlers.
 //!
 //! Everything that happens is an entry in one queue (`queue`), ordered by time and then by the
 //! order of planning, and every choice is a draw from one generator (`random`): a seed makes the
@@ -17,6 +17,7 @@ mod machine;
 mod network;
 mod options;
 mod peer;
+mod pipes;
 mod queue;
 mod random;
 mod tcp;

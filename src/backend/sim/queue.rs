@@ -3,67 +3,38 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use slab::Slab;
+
 use crate::time::Time;
 
 /// Things that are going to happen.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    heap: BinaryHeap<Reverse<Planned<T>>>,
+    /// When, in which order, and where in `plans`: small, because a heap moves its entries a lot.
+    heap: BinaryHeap<Reverse<(Time, u64, usize)>>,
+    plans: Slab<T>,
     next_sequence: u64,
-}
-
-#[derive(Debug)]
-struct Planned<T> {
-    at: Time,
-    sequence: u64,
-    what: T,
 }
 
 impl<T> Queue<T> {
     pub(super) fn new() -> Queue<T> {
-        Queue { heap: BinaryHeap::new(), next_sequence: 0 }
+        Queue { heap: BinaryHeap::new(), plans: Slab::new(), next_sequence: 0 }
     }
 
     pub(super) fn plan(&mut self, at: Time, what: T) {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.heap.push(Reverse(Planned { at, sequence, what }));
+        self.heap.push(Reverse((at, sequence, self.plans.insert(what))));
     }
 
     /// Returns when the next thing happens.
     pub(super) fn next_at(&self) -> Option<Time> {
-        self.heap.peek().map(|Reverse(next)| next.at)
+        self.heap.peek().map(|Reverse((at, _, _))| *at)
     }
 
     /// Takes the next thing.
     pub(super) fn pop(&mut self) -> Option<(Time, T)> {
-        self.heap.pop().map(|Reverse(next)| (next.at, next.what))
-    }
-}
-
-impl<T> Planned<T> {
-    fn order(&self) -> (Time, u64) {
-        (self.at, self.sequence)
-    }
-}
-
-impl<T> PartialEq for Planned<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.order() == other.order()
-    }
-}
-
-impl<T> Eq for Planned<T> {}
-
-impl<T> PartialOrd for Planned<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Planned<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.order().cmp(&other.order())
+        self.heap.pop().map(|Reverse((at, _, plan))| (at, self.plans.remove(plan)))
     }
 }
 

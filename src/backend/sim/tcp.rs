@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::sys::errno::{ECONNRESET, EPIPE, ETIMEDOUT};
 
-use super::end::{EndIndex, Fin, Owner, Stage};
+use super::end::{EndIndex, Fin, Owner, Stage, copy_out};
 use super::network::{Action, Network, Packet};
 use super::peer::REFUSED;
 use super::trace::{HostIndex, Spot, What};
@@ -149,7 +149,8 @@ impl Network {
         let (host, remote) = (end.host, end.remote_host.expect("it is connected"));
         let len = self.packet_bytes(host, remote, most);
         let end = self.end_mut(index);
-        let data: Box<[u8]> = end.unsent.drain(..len).collect();
+        let mut data = vec![0; len].into_boxed_slice();
+        copy_out(&mut end.unsent, &mut data);
         end.sent_bytes += len as u64;
         end.credit -= len;
         end.unacked += len;
