@@ -78,7 +78,7 @@ fn a_budget_that_is_just_enough_leaves_one_look_for_the_next_turn(kind: Kind) {
     let first = rig.turn();
     assert_eq!((rig.handler.accepted.len(), first.pending), (3, true));
     assert!(!rig.turn().pending);
-    assert_eq!(rig.world().calls().accepts, 4);
+    assert_eq!(rig.calls().accepts, 4);
 }
 
 fn each_listener_has_a_budget_of_its_own_and_connections_are_served_beside(kind: Kind) {
@@ -123,12 +123,12 @@ fn a_listener_at_the_limit_does_not_spin(kind: Kind) {
     let mut rig = Rig::with(kind, Config::default().max_connections(1));
     dial(&mut rig, 3);
     rig.settle();
-    let accepts = rig.world().calls().accepts;
+    let accepts = rig.calls().accepts;
     for _ in 0..100 {
         rig.dial();
         assert!(!rig.turn().pending);
     }
-    assert_eq!((rig.world().calls().accepts, accepts), (1, 1));
+    assert_eq!((rig.calls().accepts, accepts), (1, 1));
     assert_eq!((rig.handler.accepted.len(), limits_told(&rig)), (1, 1));
     assert_eq!(rig.event_loop.next_wait(), None, "only the end of a connection helps");
 }
@@ -180,11 +180,7 @@ fn closing_a_listener_leaves_its_connections_alone(kind: Kind) {
     assert_eq!(rig.event_loop.net().stats().listeners, 1, "the rig's own");
     rig.send(peer, b"still here");
     rig.until("the echo", |rig| rig.received(peer) == b"still here");
-    let refused = match kind {
-        Kind::Epoll => TcpStream::connect(rig.addr).is_err(),
-        _ => rig.world().connect(rig.addr).is_none(),
-    };
-    assert!(refused, "nobody listens");
+    assert!(rig.is_refused(), "nobody listens");
     assert!(rig.event_loop.net().is_open(conn));
     assert_eq!(rig.handler.calls.len(), 2, "a listener's end is not told");
 }
@@ -229,7 +225,7 @@ fn an_event_for_a_closed_listener_is_not_its_successors(kind: Kind) {
 fn an_accept_that_fails_for_one_connection_is_skipped_without_a_word(kind: Kind) {
     let mut rig = Rig::new(kind);
     let skipped = [libc::ECONNABORTED, libc::EPROTO, libc::EINTR, libc::EPERM, libc::ENETDOWN];
-    rig.world().fail_accepts(rig.addr, &skipped);
+    rig.fail_accepts(&skipped);
     rig.dial();
     rig.turn();
     assert_eq!(rig.handler.calls, [Call::Accept(rig.handler.accepted[0])]);
@@ -238,12 +234,12 @@ fn an_accept_that_fails_for_one_connection_is_skipped_without_a_word(kind: Kind)
 
 fn skipped_accepts_count_against_the_budget(kind: Kind) {
     let mut rig = Rig::with(kind, Config::default().accept_budget(4));
-    rig.world().fail_accepts(rig.addr, &[libc::ECONNABORTED; 10]);
+    rig.fail_accepts(&[libc::ECONNABORTED; 10]);
     rig.dial();
     let mut accepts = Vec::new();
     for _ in 0..3 {
         rig.turn();
-        accepts.push(rig.world().calls().accepts);
+        accepts.push(rig.calls().accepts);
     }
     assert_eq!(accepts, [4, 8, 12]);
     assert_eq!(rig.handler.accepted.len(), 1);
@@ -252,15 +248,15 @@ fn skipped_accepts_count_against_the_budget(kind: Kind) {
 fn for_want_of_resources_accepting_pauses_ten_milliseconds(kind: Kind) {
     for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
         let mut rig = Rig::new(kind);
-        rig.world().fail_accepts(rig.addr, &[errno]);
+        rig.fail_accepts(&[errno]);
         rig.dial();
         rig.settle();
         let told = Call::ListenerError(rig.listener, ListenerError::Paused(Errno(errno)));
         assert_eq!(rig.handler.calls, [told]);
-        assert_eq!(rig.world().calls().accepts, 1);
+        assert_eq!(rig.calls().accepts, 1);
         assert_eq!(rig.event_loop.next_wait(), Some(10 * MS));
         rig.pass(10 * MS - NANO);
-        assert_eq!(rig.world().calls().accepts, 1, "{errno}: not before");
+        assert_eq!(rig.calls().accepts, 1, "{errno}: not before");
         rig.pass(NANO);
         assert_eq!(rig.handler.accepted.len(), 1, "{errno}");
         assert_eq!(rig.event_loop.next_wait(), None);
@@ -269,17 +265,17 @@ fn for_want_of_resources_accepting_pauses_ten_milliseconds(kind: Kind) {
 
 fn the_pause_doubles_to_a_second_and_is_told_once(kind: Kind) {
     let mut rig = Rig::new(kind);
-    rig.world().fail_accepts(rig.addr, &[libc::EMFILE; 9]);
+    rig.fail_accepts(&[libc::EMFILE; 9]);
     rig.dial();
     rig.settle();
     for (tries, delay) in (1..).zip([10, 20, 40, 80, 160, 320, 640, 1000, 1000]) {
         // More that come meanwhile do not make it try.
         rig.dial();
         rig.settle();
-        assert_eq!(rig.world().calls().accepts, tries);
+        assert_eq!(rig.calls().accepts, tries);
         assert_eq!(rig.event_loop.next_wait(), Some(delay * MS));
         rig.pass(delay * MS - NANO);
-        assert_eq!(rig.world().calls().accepts, tries, "before {delay} ms");
+        assert_eq!(rig.calls().accepts, tries, "before {delay} ms");
         rig.pass(NANO);
     }
     assert_eq!(rig.handler.accepted.len(), 10);
@@ -289,13 +285,13 @@ fn the_pause_doubles_to_a_second_and_is_told_once(kind: Kind) {
 
 fn after_an_accept_the_pause_starts_over_and_is_told_again(kind: Kind) {
     let mut rig = Rig::new(kind);
-    rig.world().fail_accepts(rig.addr, &[libc::EMFILE; 2]);
+    rig.fail_accepts(&[libc::EMFILE; 2]);
     rig.dial();
     rig.settle();
     rig.pass(10 * MS);
     rig.pass(20 * MS);
     assert_eq!(rig.handler.accepted.len(), 1);
-    rig.world().fail_accepts(rig.addr, &[libc::ENFILE]);
+    rig.fail_accepts(&[libc::ENFILE]);
     rig.settle();
     assert_eq!(rig.event_loop.next_wait(), Some(10 * MS));
     let told = |errno| Call::ListenerError(rig.listener, ListenerError::Paused(Errno(errno)));
@@ -308,13 +304,13 @@ fn a_connection_that_ends_makes_a_paused_listener_try_at_once(kind: Kind) {
     let (_, first) = rig.client();
     let (_, second) = rig.client();
     rig.settle();
-    let accepts = rig.world().calls().accepts;
-    rig.world().fail_accepts(rig.addr, &[libc::EMFILE; 2]);
+    let accepts = rig.calls().accepts;
+    rig.fail_accepts(&[libc::EMFILE; 2]);
     rig.dial();
     rig.settle();
     rig.event_loop.net().abort(first);
     rig.settle();
-    assert_eq!(rig.world().calls().accepts, accepts + 2);
+    assert_eq!(rig.calls().accepts, accepts + 2);
     assert_eq!(rig.handler.accepted.len(), 2, "still short of descriptors");
     rig.event_loop.net().abort(second);
     rig.settle();
@@ -327,7 +323,7 @@ fn a_paused_listener_that_is_closed_leaves_no_timer(kind: Kind) {
     let mut rig = Rig::new(kind);
     rig.handler.on_listener_error =
         Some(Box::new(|net, listener| assert!(net.close_listener(listener))));
-    rig.world().fail_accepts(rig.addr, &[libc::EMFILE]);
+    rig.fail_accepts(&[libc::EMFILE]);
     rig.dial();
     rig.turn();
     assert_eq!(rig.handler.calls.len(), 1);
@@ -346,11 +342,11 @@ fn a_broken_listener_is_told_and_gone(kind: Kind) {
             assert_eq!(net.listener_addr(listener), None, "stale already");
             assert!(!net.close_listener(listener));
         }));
-        rig.world().fail_accepts(rig.addr, &[errno]);
+        rig.fail_accepts(&[errno]);
         rig.settle();
         let told = Call::ListenerError(rig.listener, ListenerError::Failed(Errno(errno)));
         assert_eq!(rig.handler.calls[1..], [told]);
-        assert!(rig.world().connect(rig.addr).is_none(), "its socket is closed");
+        assert!(rig.is_refused(), "its socket is closed");
         assert_eq!(rig.event_loop.net().stats().listeners, 1);
         rig.send(peer, b"alive");
         rig.until("the echo", |rig| rig.received(peer) == b"alive");
@@ -376,7 +372,7 @@ fn an_accepted_connection_knows_both_addresses_to_its_end(kind: Kind) {
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0], seen[1]);
     assert_eq!(seen[0].0, Some(rig.addr));
-    assert!(seen[0].1.is_some_and(|peer| peer.port() != rig.addr.port()));
+    assert!(seen[0].1.is_some_and(|peer| peer != rig.addr));
     assert_eq!(rig.event_loop.net().peer_addr(conn), None, "stale");
     assert_eq!(rig.event_loop.net().local_addr(conn), None, "stale");
 }
@@ -424,6 +420,7 @@ fn what_is_written_in_on_accept_arrives(kind: Kind) {
     }));
     let (peer, conn) = rig.client();
     rig.until("the greeting", |rig| rig.received(peer) == b"welcome aboard");
+    rig.settle();
     assert_eq!(rig.event_loop.net().conn_stats(conn).expect("it is open").sends, 1);
 }
 
@@ -510,17 +507,19 @@ on_every_backend!(
     the_listeners_options_are_those_of_its_connections,
 );
 
-on_script!(
-    what_is_over_the_budget_is_served_in_the_next_turns_without_an_event,
-    a_budget_that_is_just_enough_leaves_one_look_for_the_next_turn,
+// A kernel reports each accepted connection by an event of its own.
+on_script!(what_is_over_the_budget_is_served_in_the_next_turns_without_an_event,);
+
+on_virtual_time!(
     each_listener_has_a_budget_of_its_own_and_connections_are_served_beside,
-    a_listener_at_the_limit_does_not_spin,
     an_accept_that_fails_for_one_connection_is_skipped_without_a_word,
+    after_an_accept_the_pause_starts_over_and_is_told_again,
+    a_paused_listener_that_is_closed_leaves_no_timer,
+    a_budget_that_is_just_enough_leaves_one_look_for_the_next_turn,
+    a_listener_at_the_limit_does_not_spin,
     skipped_accepts_count_against_the_budget,
     for_want_of_resources_accepting_pauses_ten_milliseconds,
     the_pause_doubles_to_a_second_and_is_told_once,
-    after_an_accept_the_pause_starts_over_and_is_told_again,
     a_connection_that_ends_makes_a_paused_listener_try_at_once,
-    a_paused_listener_that_is_closed_leaves_no_timer,
     a_broken_listener_is_told_and_gone,
 );

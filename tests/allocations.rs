@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use hotloop::{Config, ConnId, Handler, Loop, Net, TimerId};
+use hotloop::{Checked, Config, ConnId, Handler, Loop, Net, TimerId};
 
 const MESSAGE_BYTES: usize = 64;
 const PIPELINED: usize = 16;
@@ -117,7 +117,7 @@ fn a_million_echoed_messages_and_timer_rearms_allocate_nothing() {
     let listener = event_loop.net().listen("127.0.0.1:0").expect("a free port");
     let addr = event_loop.net().listener_addr(listener).expect("it is open");
     let client = thread::spawn(move || client(addr));
-    let mut echo = Echo::default();
+    let mut echo = Checked::<Echo>::default();
     let before = allocations();
     event_loop.run(&mut echo).expect("the loop runs");
     assert!(allocations() > before, "the counter counts");

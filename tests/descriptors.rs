@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotloop::{
-    BackendKind, Config, ConnId, ErrorClass, Handler, ListenOptions, ListenerError, ListenerId,
-    Loop, Net,
+    BackendKind, Checked, Config, ConnId, ErrorClass, Handler, ListenOptions, ListenerError,
+    ListenerId, Loop, Net,
 };
 
 static TURN: Mutex<()> = Mutex::new(());
@@ -73,7 +73,7 @@ fn listening() -> (Loop, SocketAddr) {
     (event_loop, addr)
 }
 
-fn turn_until(event_loop: &mut Loop, echo: &mut Echo, done: impl Fn(&Echo) -> bool) {
+fn turn_until(event_loop: &mut Loop, echo: &mut Checked<Echo>, done: impl Fn(&Echo) -> bool) {
     for _ in 0..100_000 {
         if done(echo) {
             return;
@@ -94,7 +94,7 @@ fn dropping_a_loop_closes_every_descriptor_and_calls_nobody() {
     for _ in 0..10 {
         event_loop.net().connect(addr).expect("there are slots");
     }
-    let mut echo = Echo::default();
+    let mut echo = Checked::<Echo>::default();
     turn_until(&mut event_loop, &mut echo, |echo| {
         echo.accepted.len() == 30 && echo.connected == 10
     });
@@ -170,7 +170,7 @@ fn first_free_descriptor() -> u64 {
     u64::try_from(file.as_raw_fd()).expect("a descriptor is not negative")
 }
 
-fn echoes(event_loop: &mut Loop, echo: &mut Echo, client: &mut TcpStream) {
+fn echoes(event_loop: &mut Loop, echo: &mut Checked<Echo>, client: &mut TcpStream) {
     client.write_all(b"still served?").expect("it is accepted");
     client.set_nonblocking(true).expect("a TCP socket");
     let mut answer = Vec::new();
@@ -192,7 +192,7 @@ fn out_of_descriptors_the_listener_pauses_and_goes_on_when_one_is_freed() {
     let (mut event_loop, addr) = listening();
     let mut clients: Vec<TcpStream> =
         (0..CLIENTS).map(|_| TcpStream::connect(addr).expect("the backlog has room")).collect();
-    let mut echo = Echo::default();
+    let mut echo = Checked::<Echo>::default();
     let previous = set_descriptor_limit(first_free_descriptor() + ROOM as u64);
     turn_until(&mut event_loop, &mut echo, |echo| !echo.errors.is_empty());
     assert_eq!(echo.accepted.len(), ROOM);
@@ -221,7 +221,7 @@ fn out_of_descriptors_the_listener_pauses_and_goes_on_when_one_is_freed() {
     assert_eq!(echo.closed, CLIENTS - ROOM);
 }
 
-fn turn_until_retries(event_loop: &mut Loop, echo: &mut Echo, tries: u64) {
+fn turn_until_retries(event_loop: &mut Loop, echo: &mut Checked<Echo>, tries: u64) {
     while event_loop.net().stats().accept_errors < tries {
         event_loop.turn(echo, Duration::from_millis(50)).expect("the loop runs");
     }

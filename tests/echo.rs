@@ -15,6 +15,7 @@ fn what_is_sent_in_odd_pieces_comes_back_whole(kind: Kind) {
         rig.turn();
     }
     rig.until("the echo", |rig| rig.received(peer) == sent);
+    rig.settle();
     assert_eq!(rig.handler.consumed, sent);
     let stats = rig.event_loop.net().conn_stats(conn).expect("it is open");
     assert_eq!((stats.received_bytes, stats.sent_bytes), (100_000, 100_000));

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotloop::{
-    BackendKind, CloseReason, Config, ConnId, ConnOptions, Handler, ListenerId, Loop, Net,
+    BackendKind, Checked, CloseReason, Config, ConnId, ConnOptions, Handler, ListenerId, Loop, Net,
     TimeoutKind,
 };
 use socket2::{Domain, Socket, Type};
@@ -95,7 +95,7 @@ fn socket() -> Socket {
 
 struct Server {
     event_loop: Loop,
-    echo: Echo,
+    echo: Checked<Echo>,
     listener: ListenerId,
     addr: SocketAddr,
 }
@@ -108,7 +108,7 @@ impl Server {
         let mut event_loop = Loop::new(config).expect("a loop");
         let listener = event_loop.net().listen("127.0.0.1:0").expect("a free port");
         let addr = event_loop.net().listener_addr(listener).expect("it is open");
-        Server { event_loop, echo: Echo::default(), listener, addr }
+        Server { event_loop, echo: Checked::default(), listener, addr }
     }
 
     fn until(&mut self, what: &str, mut done: impl FnMut(&Echo) -> bool) {

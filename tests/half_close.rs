@@ -430,8 +430,7 @@ on_every_backend!(
 );
 
 // A real peer that has read the FIN cannot see the reset behind it.
-on_script!(
-    abort_after_shutdown_resets,
-    no_fin_overtakes_a_queue_that_leaves_byte_by_byte,
-    after_shutdown_the_peer_may_take_its_time,
-);
+on_virtual_time!(abort_after_shutdown_resets, after_shutdown_the_peer_may_take_its_time,);
+
+// A window of single bytes is not to be had from a kernel.
+on_script!(no_fin_overtakes_a_queue_that_leaves_byte_by_byte,);

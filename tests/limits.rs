@@ -548,26 +548,30 @@ on_every_backend!(
     a_silent_connection_ends_by_the_clock_too,
 );
 // A window of so many bytes and a nanosecond more are not to be had from a kernel.
+on_virtual_time!(
+    without_a_stall_timeout_a_queue_waits_for_ever,
+    a_silent_connection_ends_exactly_at_its_timeout,
+    traffic_either_way_postpones_the_idle_timeout,
+    an_idle_timeout_is_changed_while_it_runs,
+    an_idle_timeout_that_has_passed_when_it_is_set_ends_the_connection,
+    an_idle_timeout_is_set_and_lifted_in_callbacks,
+);
+
+// The scripted peer takes not one byte more, or exactly so many; a kernel has buffers.
 on_script!(
+    what_is_queued_and_not_taken_is_no_traffic,
+    a_full_loop_does_not_spin,
+    room_that_the_own_chunk_would_waste_is_no_room,
+    a_queue_that_has_emptied_stalls_no_more,
     a_write_refused_below_the_low_mark_waits_for_an_empty_queue,
     a_handler_that_always_tries_again_does_not_spin,
     room_again_means_a_quarter_of_the_loops_limit,
     room_again_means_room_for_what_was_refused,
     those_who_were_refused_are_told_in_that_order,
-    a_full_loop_does_not_spin,
-    room_that_the_own_chunk_would_waste_is_no_room,
     a_connection_that_has_ended_holds_up_nobody_who_waits_for_room,
     a_connection_that_waits_for_its_own_peer_holds_up_no_other,
     a_queue_that_makes_no_progress_ends_exactly_at_its_timeout,
     progress_postpones_the_stall,
-    a_queue_that_has_emptied_stalls_no_more,
-    without_a_stall_timeout_a_queue_waits_for_ever,
-    a_silent_connection_ends_exactly_at_its_timeout,
-    traffic_either_way_postpones_the_idle_timeout,
-    what_is_queued_and_not_taken_is_no_traffic,
-    an_idle_timeout_is_changed_while_it_runs,
-    an_idle_timeout_that_has_passed_when_it_is_set_ends_the_connection,
-    an_idle_timeout_is_set_and_lifted_in_callbacks,
 );
 
 fn limited(kind: Kind, policy: SlowConsumer) -> Rig {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command};
 
-use hotloop::{CloseReason, Config, ConnId, Handler, Loop, Net, Sent};
+use hotloop::{Checked, CloseReason, Config, ConnId, Handler, Loop, Net, Sent};
 
 const CONNECTIONS: usize = 10_000;
 const ROUNDS: usize = 3;
@@ -102,7 +102,7 @@ fn ten_thousand_connections_echo() {
     let listener = event_loop.net().listen("127.0.0.1:0").expect("a free port");
     let addr = event_loop.net().listener_addr(listener).expect("it is open");
     let mut child = spawn_clients(addr);
-    let mut echo = Echo::default();
+    let mut echo = Checked::<Echo>::default();
     event_loop.run(&mut echo).expect("the loop runs");
     assert!(child.wait().expect("the child ends").success(), "the clients failed");
     assert_eq!(echo.most, CONNECTIONS, "all of them at the same time");

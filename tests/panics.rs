@@ -47,7 +47,7 @@ fn assert_sound(rig: &mut Rig, connections: usize) {
     assert_eq!(rig.event_loop.net().conns().count(), connections);
     if rig.kind.is_script() {
         assert_eq!(rig.world().lent_buffers(), 0);
-        assert_eq!(rig.world().open_sockets(), connections + stats.listeners);
+        assert_eq!(rig.open_sockets(), connections + stats.listeners);
     }
 }
 
@@ -313,13 +313,13 @@ fn in_on_timer_the_others_of_the_batch_fire_once_and_in_order(kind: Kind) {
         net.start_timer(MS, 2);
         net.start_timer(MS, 3);
         let turns = net.stats().turns;
-        if kind.is_script() {
-            rig.world().advance(MS);
+        if kind.is_virtual() {
+            rig.advance(MS);
         }
         rig.send(peer, b"same wait");
         until_panic(&mut rig);
         until_panic(&mut rig);
-        if kind.is_script() {
+        if kind.is_virtual() {
             assert_eq!(rig.event_loop.net().stats().turns, turns + 2);
         }
         rig.until("the last", |rig| rig.handler.count(|call| is_timer(call, 3)) == 1);
@@ -343,7 +343,7 @@ fn in_on_timer_that_repeats_the_next_one_comes_in_time(kind: Kind) {
     let timer = rig.event_loop.net().start_repeating(MS, Missed::Skip, 0);
     let first = rig.event_loop.net().timer_deadline(timer).expect("it is live");
     for count in 1..5 {
-        rig.world().advance(MS);
+        rig.advance(MS);
         until_panic(&mut rig);
         assert_eq!(rig.handler.calls.len(), count);
         let next = rig.event_loop.net().timer_deadline(timer).expect("it is live");
@@ -537,7 +537,7 @@ fn a_thousand_panics_leak_nothing(kind: Kind) {
     };
     let mut pooled = None;
     // The real ones that are gone keep their descriptor at the peer's end.
-    let rounds = if kind.is_script() { 1000 } else { 300 };
+    let rounds = if kind.is_virtual() { 1000 } else { 300 };
     for round in 0..rounds {
         let (peer, conn) = rig.client();
         assert_eq!(conn.slot(), 0);
@@ -578,8 +578,10 @@ on_every_backend!(
     a_thousand_panics_leak_nothing,
 );
 
+on_virtual_time!(in_on_timer_that_repeats_the_next_one_comes_in_time,);
+
+// They look into the scripted world.
 on_script!(
     in_on_close_with_nothing_left_run_returns,
-    in_on_timer_that_repeats_the_next_one_comes_in_time,
     dropped_right_after_a_panic_a_loop_closes_everything_and_calls_nobody,
 );

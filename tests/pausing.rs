@@ -356,7 +356,7 @@ fn a_paused_connection_with_bytes_there_does_not_keep_the_loop_busy(kind: Kind) 
     rig.send(peer, b"unread");
     rig.finish(peer);
     rig.settle();
-    let calls = rig.kind.is_script().then(|| rig.world().calls());
+    let calls = rig.kind.is_script().then(|| rig.calls());
     let events = rig.event_loop.net().stats().events;
     for _ in 0..20 {
         let turn = rig.turn();
@@ -365,7 +365,7 @@ fn a_paused_connection_with_bytes_there_does_not_keep_the_loop_busy(kind: Kind) 
     }
     assert_eq!(rig.event_loop.net().stats().events, events);
     if let Some(before) = calls {
-        let after = rig.world().calls();
+        let after = rig.calls();
         assert_eq!((after.recvs, after.interests), (before.recvs, before.interests));
     }
     assert_eq!(rig.handler.calls, [Call::Accept(conn)]);

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use hotloop::{Bytes, CloseReason, Config, ConnId, Handler, ListenerId, Loop, Net, TimerId};
+use hotloop::{
+    Bytes, Checked, CloseReason, Config, ConnId, Handler, ListenerId, Loop, Net, TimerId,
+};
 
 fn listening() -> (Loop, SocketAddr) {
     let mut event_loop = Loop::new(Config::default()).expect("a loop");
@@ -61,7 +63,7 @@ impl Handler for Stubborn {
 fn write_to_the_dead(vectored: bool) {
     let (mut event_loop, addr) = listening();
     drop(TcpStream::connect(addr).expect("the listener is there"));
-    let mut handler = Stubborn { vectored, ..Stubborn::default() };
+    let mut handler = Checked::new(Stubborn { vectored, ..Stubborn::default() });
     event_loop.run(&mut handler).expect("the loop runs");
     assert_eq!(handler.closed, Some(CloseReason::Reset));
     assert!(handler.writes >= 1);
@@ -154,7 +156,7 @@ fn a_storm_of_interrupts_disturbs_nothing() {
         })
     };
     let client = thread::spawn(move || echo_client(addr));
-    let mut echo = Echo { timers: 0 };
+    let mut echo = Checked::new(Echo { timers: 0 });
     event_loop.net().start_timer(Duration::from_micros(300), 0);
     event_loop.run(&mut echo).expect("no interrupt is an error");
     over.store(true, Ordering::Relaxed);

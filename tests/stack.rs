@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use hotloop::{CloseReason, Config, ConnId, Handler, ListenerId, Loop, Net, TimerId};
+use hotloop::{Checked, CloseReason, Config, ConnId, Handler, ListenerId, Loop, Net, TimerId};
 
 const STACK_BYTES: usize = 64 << 10;
 
@@ -47,7 +47,7 @@ impl Handler for PingPong {
 #[test]
 fn chained_writes_do_not_nest() {
     on_a_small_stack(|| {
-        let mut handler = PingPong { left: 200_000 };
+        let mut handler = Checked::new(PingPong { left: 200_000 });
         listening(1).run(&mut handler).expect("the loop runs");
         assert_eq!(handler.left, 0);
     });
@@ -90,7 +90,7 @@ impl Handler for Domino {
 #[test]
 fn chained_closes_do_not_nest() {
     on_a_small_stack(|| {
-        let mut handler = Domino::default();
+        let mut handler = Checked::<Domino>::default();
         listening(DOMINOES).run(&mut handler).expect("the loop runs");
         assert_eq!(handler.closed, 2 * DOMINOES);
     });
@@ -119,7 +119,7 @@ fn chained_timers_do_not_nest() {
     on_a_small_stack(|| {
         let mut event_loop = Loop::new(Config::default()).expect("a loop");
         event_loop.net().start_timer(std::time::Duration::ZERO, 0);
-        let mut handler = Relay { left: 200_000 };
+        let mut handler = Checked::new(Relay { left: 200_000 });
         event_loop.run(&mut handler).expect("the last timer ends the run");
         assert_eq!(handler.left, 0);
     });

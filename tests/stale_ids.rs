@@ -144,15 +144,15 @@ fn an_event_of_an_older_generation_is_counted_and_dropped(kind: Kind) {
     let (peer, heir) = rig.client();
     assert_eq!(heir.slot(), old.slot());
     rig.settle();
-    let (calls, before) = (rig.world().calls(), rig.event_loop.net().stats());
+    let (calls, before) = (rig.calls(), rig.event_loop.net().stats());
     for id in [old.to_bits(), heir.to_bits() + (1 << 32), heir.to_bits() | 0xff_ffff] {
-        rig.world().inject(id);
+        rig.inject(id);
     }
     let turn = rig.turn();
     assert_eq!((turn.callbacks, turn.pending), (0, false));
     let after = rig.event_loop.net().stats();
     assert_eq!(after.stale_events - before.stale_events, 3);
-    assert_eq!(rig.world().calls().recvs, calls.recvs, "nobody is read for it");
+    assert_eq!(rig.calls().recvs, calls.recvs, "nobody is read for it");
     assert_unharmed(&mut rig, peer, heir);
 }
 
@@ -163,7 +163,7 @@ fn a_stale_event_in_a_batch_does_not_disturb_the_others(kind: Kind) {
     end(&mut rig, old);
     let clients: Vec<_> = (0..5).map(|_| rig.client()).collect();
     for (peer, _) in &clients {
-        rig.world().inject(old.to_bits());
+        rig.inject(old.to_bits());
         rig.send(*peer, b"abc");
     }
     rig.turn();
@@ -180,13 +180,13 @@ fn an_event_of_a_listener_that_was_closed_is_counted_and_dropped(kind: Kind) {
     assert!(rig.event_loop.net().close_listener(listener));
     let heir = rig.event_loop.net().listen("127.0.0.1:0").expect("a free port");
     assert_eq!((heir.slot(), heir == listener), (listener.slot(), false));
-    let accepts = rig.world().calls().accepts;
+    let accepts = rig.calls().accepts;
     let stale = rig.event_loop.net().stats().stale_events;
-    rig.world().inject(listener.to_bits());
+    rig.inject(listener.to_bits());
     let turn = rig.turn();
     assert_eq!((turn.callbacks, turn.pending), (0, false));
     assert_eq!(rig.event_loop.net().stats().stale_events, stale + 1);
-    assert_eq!(rig.world().calls().accepts, accepts);
+    assert_eq!(rig.calls().accepts, accepts);
 }
 
 /// On the run list for what its budget left over, on the list of those to flush, and dead: none
@@ -195,6 +195,7 @@ fn work_left_over_of_a_dead_connection_is_not_its_heirs(kind: Kind) {
     let mut rig = Rig::with(kind, Config::default().read_budget_bytes(1000));
     let addr = rig.server();
     let [first, second, third] = [rig.client(), rig.client(), rig.client()];
+    rig.settle();
     rig.handler.on_data = Some(Box::new(move |net, conn, data| {
         if conn == third.1 {
             assert!(net.write(first.1, b"for the dead").is_taken());
@@ -373,12 +374,12 @@ on_every_backend!(
     a_timers_id_is_stale_in_the_callback_that_fires_it_for_good,
 );
 
-on_script!(
-    an_event_of_an_older_generation_is_counted_and_dropped,
+on_virtual_time!(
     a_stale_event_in_a_batch_does_not_disturb_the_others,
-    an_event_of_a_listener_that_was_closed_is_counted_and_dropped,
     work_left_over_of_a_dead_connection_is_not_its_heirs,
     what_a_dead_connection_waited_for_is_not_told_to_its_heir,
+    an_event_of_an_older_generation_is_counted_and_dropped,
+    an_event_of_a_listener_that_was_closed_is_counted_and_dropped,
 );
 
 /// Every call that takes a connection's id, with the answer its documentation gives.

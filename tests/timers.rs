@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hotloop::{
-    BackendKind, CloseReason, Config, ConnId, Handler, Loop, Missed, Net, Time, TimeoutKind,
-    TimerId,
+    BackendKind, Checked, CloseReason, Config, ConnId, Handler, Loop, Missed, Net, Time,
+    TimeoutKind, TimerId,
 };
 use support::{Call, Kind, Rig};
 
@@ -59,8 +59,8 @@ fn equal_deadlines_fire_in_the_order_of_their_starts(kind: Kind) {
     let repeating = net.start_repeating(MS, Missed::Skip, 101);
     net.start_timer(MS, 102);
     let expected: Vec<u64> = (0..=102).filter(|token| *token > 99 || token % 10 != 7).collect();
-    if kind.is_script() {
-        rig.world().advance(MS);
+    if kind.is_virtual() {
+        rig.advance(MS);
     }
     rig.until("the last", |rig| fired(rig).len() >= expected.len());
     rig.event_loop.net().cancel_timer(repeating);
@@ -107,14 +107,14 @@ fn a_timer_restarted_for_ever_leaves_input_its_turn(kind: Kind) {
     rig.event_loop.net().start_timer(Duration::ZERO, 0);
     // Far behind and never catching up: it fires in each turn as well.
     rig.event_loop.net().start_repeating(Duration::ZERO, Missed::Burst, 1);
-    if kind.is_script() {
-        rig.world().advance(MS);
+    if kind.is_virtual() {
+        rig.advance(MS);
     }
     let (peer, conn) = rig.client();
     for round in 0..20 {
         let before = fired(&rig).len();
         rig.send(peer, b"served");
-        if kind.is_script() {
+        if kind.is_virtual() {
             rig.turn();
             assert_eq!(rig.handler.shown(conn).len(), round + 1, "in the very next turn");
             assert_eq!(fired(&rig)[before..], [1, 0], "and so do both timers");
@@ -209,8 +209,8 @@ fn an_id_is_stale_once_its_timer_has_fired_for_good(kind: Kind) {
     assert_eq!(next.slot(), once.slot());
     assert_ne!(next, once);
     assert!(!net.cancel_timer(once), "the new owner of the slot is not hit");
-    if kind.is_script() {
-        rig.world().advance(MS);
+    if kind.is_virtual() {
+        rig.advance(MS);
     }
     rig.until("the first repeat", |rig| fired(rig).len() >= 2);
     assert!(rig.event_loop.net().cancel_timer(next));
@@ -240,7 +240,7 @@ fn a_conn_timer_dies_with_its_connection(kind: Kind) {
         let net = rig.event_loop.net();
         let mut start = |delay, conn| net.start_conn_timer(conn, delay, 7).expect("it is open");
         // On a real clock the end itself takes time.
-        let soon = if kind.is_script() { MS } else { YEAR };
+        let soon = if kind.is_virtual() { MS } else { YEAR };
         let timers = [start(soon, conn), start(2 * YEAR, conn), start(2 * soon, conn)];
         let kept = start(YEAR, alive);
         end(&mut rig, peer, conn);
@@ -249,7 +249,7 @@ fn a_conn_timer_dies_with_its_connection(kind: Kind) {
         assert_eq!(timers.map(|timer| net.timer_deadline(timer)), [None; 3]);
         assert_eq!(net.start_conn_timer(conn, Duration::ZERO, 8), None);
         assert!(net.timer_deadline(kept).is_some(), "another connection's timer stays");
-        if kind.is_script() {
+        if kind.is_virtual() {
             rig.pass(4 * soon);
         }
         assert_eq!(fired(&rig), [0; 0]);
@@ -290,7 +290,7 @@ fn repeats_are_due_at_whole_periods_however_late_the_turns_are(kind: Kind) {
         let repeating = rig.event_loop.net().start_repeating(period, missed, 0);
         let mut due = rig.event_loop.net().timer_deadline(repeating).expect("it is live");
         for late in [10, 3, 7, 12, 8, 19, 1, 10, 9, 10, 6] {
-            rig.world().advance(late * MS);
+            rig.advance(late * MS);
             let before = fired(&rig).len();
             rig.turn();
             if rig.event_loop.net().now() >= due {
@@ -309,7 +309,7 @@ fn skipped_repeats_fire_once_and_then_at_the_next_whole_period(kind: Kind) {
     let repeating = rig.event_loop.net().start_repeating(10 * MS, Missed::Skip, 0);
     let first = rig.event_loop.net().timer_deadline(repeating).expect("it is live");
     for (late_ms, next_ms) in [(45, 40), (5, 50), (30, 80), (1, 80), (9, 90)] {
-        rig.world().advance(Duration::from_millis(late_ms));
+        rig.advance(Duration::from_millis(late_ms));
         rig.settle();
         let next = rig.event_loop.net().timer_deadline(repeating).expect("it is live");
         assert_eq!(next.since(first), Duration::from_millis(next_ms));
@@ -321,7 +321,7 @@ fn burst_repeats_fire_once_a_turn_until_they_have_caught_up(kind: Kind) {
     let mut rig = Rig::new(kind);
     let repeating = rig.event_loop.net().start_repeating(10 * MS, Missed::Burst, 0);
     let first = rig.event_loop.net().timer_deadline(repeating).expect("it is live");
-    rig.world().advance(45 * MS);
+    rig.advance(45 * MS);
     for count in [1, 2, 3, 4, 4, 4] {
         rig.turn();
         assert_eq!(fired(&rig).len(), count);
@@ -367,7 +367,7 @@ fn the_longest_delay_never_fires_and_bounds_no_wait(kind: Kind) {
     assert_eq!(rig.event_loop.net().now().since(from), 5 * MS);
     rig.event_loop.turn(&mut rig.handler, 100 * YEAR).expect("the loop runs");
     assert_eq!(rig.event_loop.net().now().since(from), 100 * YEAR + 5 * MS);
-    rig.world().advance(Duration::MAX);
+    rig.advance(Duration::MAX);
     rig.settle();
     assert_eq!(fired(&rig), [2]);
     assert_eq!(rig.event_loop.net().stats().timers, 2);
@@ -469,7 +469,7 @@ fn a_delay_counts_from_the_clock_that_was_read_last(kind: Kind) {
 fn between_turns_a_delay_counts_from_a_fresh_clock(kind: Kind) {
     let mut rig = Rig::new(kind);
     let from = rig.event_loop.net().now();
-    rig.world().advance(20 * MS);
+    rig.advance(20 * MS);
     let net = rig.event_loop.net();
     let timer = net.start_timer(10 * MS, 0);
     assert_eq!(net.timer_deadline(timer), Some(from + 30 * MS));
@@ -499,7 +499,7 @@ fn timers_outlast_a_stop(kind: Kind) {
         runs += 1;
     }
     assert_eq!(fired(&rig), [1, 2, 3]);
-    assert!(runs <= 3 && (runs == 3 || !kind.is_script()), "each stop ends a run: {runs}");
+    assert!(runs <= 3 && (runs == 3 || !kind.is_virtual()), "each stop ends a run: {runs}");
 }
 
 fn run_returns_when_the_last_timer_has_fired(kind: Kind) {
@@ -586,7 +586,8 @@ fn no_timer_is_early_on_a_real_clock() {
     let before = Instant::now();
     let origin = (before, event_loop.net().now());
     let (random, deadlines) = (Random(0xc10c), Vec::new());
-    let mut handler = NeverEarly { random, deadlines, left: 10_000, origin };
+    let early = NeverEarly { random, deadlines, left: 10_000, origin };
+    let mut handler = Checked::new(early);
     for _ in 0..100 {
         handler.start(event_loop.net());
     }
@@ -613,7 +614,7 @@ on_every_backend!(
     run_returns_when_the_last_timer_has_fired,
 );
 
-on_script!(
+on_virtual_time!(
     repeats_are_due_at_whole_periods_however_late_the_turns_are,
     skipped_repeats_fire_once_and_then_at_the_next_whole_period,
     burst_repeats_fire_once_a_turn_until_they_have_caught_up,
@@ -621,9 +622,13 @@ on_script!(
     a_nanosecond_short_of_the_deadline_nothing_fires,
     the_longest_delay_never_fires_and_bounds_no_wait,
     a_timer_years_ahead_fires_then,
-    timers_due_behind_a_long_callback_fire_once_in_order,
     a_deadline_moved_by_an_earlier_timer_of_its_batch_comes_once,
-    a_delay_counts_from_the_clock_that_was_read_last,
     between_turns_a_delay_counts_from_a_fresh_clock,
     any_mix_of_starts_and_cancels_fires_as_a_sorted_list_would,
+);
+
+// They let time pass inside a callback.
+on_script!(
+    timers_due_behind_a_long_callback_fire_once_in_order,
+    a_delay_counts_from_the_clock_that_was_read_last,
 );

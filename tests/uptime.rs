@@ -24,7 +24,7 @@ fn rig_at(kind: Kind, start: u64) -> Rig {
         .linger_timeout(10 * MS);
     let mut rig = Rig::with(kind, Config::default().conn(options));
     let read = rig.event_loop.net().now().as_nanos();
-    rig.world().advance(Duration::from_nanos(start - read));
+    rig.advance(Duration::from_nanos(start - read));
     assert_eq!(rig.event_loop.net().now(), Time::from_nanos(start));
     rig
 }
@@ -164,7 +164,7 @@ fn what_would_be_due_past_the_largest_reading_never_happens(kind: Kind) {
     for timer in [past, repeating, skipping] {
         assert_eq!(rig.event_loop.net().timer_deadline(timer), Some(Time::NEVER));
     }
-    rig.world().advance(Duration::MAX);
+    rig.advance(Duration::MAX);
     rig.settle();
     assert_eq!(rig.event_loop.net().now(), Time::NEVER);
     assert_eq!(rig.handler.count(|call| matches!(call, Call::Timer(..))), 5);
@@ -182,6 +182,7 @@ fn token(call: &Call) -> u64 {
     }
 }
 
+// They let time pass inside a callback, and peers take nothing; tests/sim.rs has the edges too.
 on_script!(
     the_story_is_what_was_asked_for,
     across_an_edge_of_the_clock_everything_happens_as_ever,

@@ -1,16 +1,13 @@
 //! Urgent data: a receive stops short before an urgent mark, and the byte at the mark is not part
 //! of the stream (`tcp(7)`). A peer that sends such bytes neither stalls its stream nor makes the
-//! loop spin. On epoll alone: the scripted world has no urgent data.
+//! loop spin.
 
 mod support;
 
-use std::io::{ErrorKind, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use hotloop::{CloseReason, ConnId};
-use socket2::SockRef;
-use support::{Call, Kind, Rig};
+use support::{Call, Kind, Peer, Rig};
 
 /// What is sent out of band: a value that the stream does not hold.
 const URGENT: u8 = 0xff;
@@ -18,13 +15,12 @@ const PIECE_BYTES: usize = 1024;
 const PIECES: usize = 200;
 
 /// One mark at a time: the kernel takes each urgent byte out of the stream.
-#[test]
-fn each_urgent_byte_is_left_out_and_the_stream_goes_on() {
-    let (mut rig, mut peer, conn) = connected();
+fn each_urgent_byte_is_left_out_and_the_stream_goes_on(kind: Kind) {
+    let (mut rig, peer, conn) = connected(kind);
     let sent = pattern(PIECES * PIECE_BYTES);
     for (count, piece) in sent.chunks(PIECE_BYTES).enumerate() {
-        send(&mut rig, &mut peer, piece);
-        send_urgent(&mut rig, &peer);
+        rig.send(peer, piece);
+        send_urgent(&mut rig, peer);
         let so_far = (count + 1) * PIECE_BYTES;
         rig.until("the bytes before the mark", |rig| rig.handler.consumed.len() >= so_far);
     }
@@ -35,13 +31,12 @@ fn each_urgent_byte_is_left_out_and_the_stream_goes_on() {
 
 /// Many marks before the loop reads any: those that were overtaken by a later one stay in the
 /// stream (RFC 6093 §3), all other bytes arrive in order.
-#[test]
-fn a_stream_with_a_mark_every_kibibyte_arrives_whole() {
-    let (mut rig, mut peer, conn) = connected();
+fn a_stream_with_a_mark_every_kibibyte_arrives_whole(kind: Kind) {
+    let (mut rig, peer, conn) = connected(kind);
     let sent = pattern(PIECES * PIECE_BYTES);
     for piece in sent.chunks(PIECE_BYTES) {
-        send(&mut rig, &mut peer, piece);
-        send_urgent(&mut rig, &peer);
+        rig.send(peer, piece);
+        send_urgent(&mut rig, peer);
     }
     let turns = rig.event_loop.net().stats().turns;
     rig.until("the whole stream", |rig| ordinary(rig).len() >= sent.len());
@@ -53,41 +48,38 @@ fn a_stream_with_a_mark_every_kibibyte_arrives_whole() {
 }
 
 /// What follows the mark was there when the receive stopped short of it: no further event tells.
-#[test]
-fn bytes_behind_the_mark_need_no_further_event() {
+fn bytes_behind_the_mark_need_no_further_event(kind: Kind) {
     for before in [1, PIECE_BYTES] {
-        let (mut rig, mut peer, _) = connected();
+        let (mut rig, peer, _) = connected(kind);
         let sent = pattern(before + 100);
-        send(&mut rig, &mut peer, &sent[..before]);
-        send_urgent(&mut rig, &peer);
-        send(&mut rig, &mut peer, &sent[before..]);
+        rig.send(peer, &sent[..before]);
+        send_urgent(&mut rig, peer);
+        rig.send(peer, &sent[before..]);
         rig.until("what is behind the mark", |rig| rig.handler.consumed.len() >= sent.len());
         assert_eq!(rig.handler.consumed, sent);
         assert_quiet(&mut rig);
     }
 }
 
-#[test]
-fn urgent_bytes_alone_call_nobody() {
-    let (mut rig, mut peer, conn) = connected();
+fn urgent_bytes_alone_call_nobody(kind: Kind) {
+    let (mut rig, peer, conn) = connected(kind);
     for _ in 0..50 {
-        send_urgent(&mut rig, &peer);
+        send_urgent(&mut rig, peer);
         rig.settle();
     }
     assert_eq!(ordinary(&rig), b"");
     assert_quiet(&mut rig);
     assert_receives_at_most(&mut rig, conn, 50);
-    send(&mut rig, &mut peer, b"at last");
+    rig.send(peer, b"at last");
     rig.until("the bytes", |rig| ordinary(rig) == b"at last");
 }
 
-#[test]
-fn a_mark_does_not_wake_a_paused_connection() {
-    let (mut rig, mut peer, conn) = connected();
+fn a_mark_does_not_wake_a_paused_connection(kind: Kind) {
+    let (mut rig, peer, conn) = connected(kind);
     rig.event_loop.net().pause_reading(conn);
-    send(&mut rig, &mut peer, b"before");
-    send_urgent(&mut rig, &peer);
-    send(&mut rig, &mut peer, b"behind");
+    rig.send(peer, b"before");
+    send_urgent(&mut rig, peer);
+    rig.send(peer, b"behind");
     rig.settle();
     assert_eq!(rig.handler.calls, [Call::Accept(conn)]);
     assert_quiet(&mut rig);
@@ -96,62 +88,39 @@ fn a_mark_does_not_wake_a_paused_connection() {
     assert_eq!(rig.handler.consumed, b"beforebehind");
 }
 
-#[test]
-fn the_fin_behind_a_mark_is_told() {
-    let (mut rig, mut peer, conn) = connected();
-    send(&mut rig, &mut peer, b"last words");
-    send_urgent(&mut rig, &peer);
-    drop(peer);
+fn the_fin_behind_a_mark_is_told(kind: Kind) {
+    let (mut rig, peer, conn) = connected(kind);
+    rig.send(peer, b"last words");
+    send_urgent(&mut rig, peer);
+    rig.finish(peer);
     assert_eq!(rig.until_closed(conn), (CloseReason::PeerClosed, 0));
     assert_eq!(rig.handler.consumed, b"last words");
 }
 
 /// A closed connection discards what comes with marks in it as it does everything else.
-#[test]
-fn a_closed_connection_reads_past_marks_up_to_the_fin() {
-    let (mut rig, mut peer, conn) = connected();
+fn a_closed_connection_reads_past_marks_up_to_the_fin(kind: Kind) {
+    let (mut rig, peer, conn) = connected(kind);
     rig.event_loop.net().close(conn);
     for _ in 0..20 {
-        send(&mut rig, &mut peer, &pattern(PIECE_BYTES));
-        send_urgent(&mut rig, &peer);
+        rig.send(peer, &pattern(PIECE_BYTES));
+        send_urgent(&mut rig, peer);
     }
-    drop(peer);
+    rig.finish(peer);
     assert_eq!(rig.until_closed(conn), (CloseReason::LocalClose, 0));
     let discarded = rig.event_loop.net().stats().discarded_bytes;
     assert!(discarded >= 20 * PIECE_BYTES as u64, "{discarded}");
 }
 
-/// A peer of its own, because it sends what the rig's peers cannot.
-fn connected() -> (Rig, TcpStream, ConnId) {
-    let mut rig = Rig::new(Kind::Epoll);
-    let peer = TcpStream::connect(rig.addr).expect("it listens");
-    peer.set_nonblocking(true).expect("a TCP socket");
-    peer.set_nodelay(true).expect("a TCP socket");
-    rig.until("an accept", |rig| !rig.handler.accepted.is_empty());
-    let conn = rig.handler.accepted[0];
+fn connected(kind: Kind) -> (Rig, Peer, ConnId) {
+    let mut rig = Rig::new(kind);
+    let (peer, conn) = rig.client();
     (rig, peer, conn)
 }
 
-fn send(rig: &mut Rig, peer: &mut TcpStream, data: &[u8]) {
-    let mut left = data;
-    rig.until("room for the bytes", |_| {
-        match peer.write(left) {
-            Ok(sent) => left = &left[sent..],
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
-        }
-        left.is_empty()
-    });
-}
-
-/// Sends one byte with `MSG_OOB`.
-fn send_urgent(rig: &mut Rig, peer: &TcpStream) {
-    rig.until("room for the urgent byte", |_| {
-        match SockRef::from(peer).send_out_of_band(&[URGENT]) {
-            Ok(sent) => sent == 1,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(error) => panic!("{error}"),
-        }
-    });
+/// Sends one byte with `MSG_OOB` behind what was sent.
+fn send_urgent(rig: &mut Rig, peer: Peer) {
+    rig.until("room for all before it", |rig| rig.is_sent(peer));
+    rig.send_urgent(peer, URGENT);
 }
 
 /// What was consumed, without urgent bytes that stayed in the stream.
@@ -180,3 +149,14 @@ fn assert_receives_at_most(rig: &mut Rig, conn: ConnId, most: usize) {
 fn pattern(len: usize) -> Vec<u8> {
     (0..=250).cycle().take(len).collect()
 }
+
+// The scripted world has no urgent data.
+on_kernels!(
+    each_urgent_byte_is_left_out_and_the_stream_goes_on,
+    a_stream_with_a_mark_every_kibibyte_arrives_whole,
+    bytes_behind_the_mark_need_no_further_event,
+    urgent_bytes_alone_call_nobody,
+    a_mark_does_not_wake_a_paused_connection,
+    the_fin_behind_a_mark_is_told,
+    a_closed_connection_reads_past_marks_up_to_the_fin,
+);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use hotloop::{BackendKind, Config, ConnId, Handler, Loop, Net, TimerId, Waker};
+use hotloop::{BackendKind, Checked, Config, ConnId, Handler, Loop, Net, TimerId, Waker};
 use support::{Call, Kind, Rig};
 
 const PRODUCERS: usize = 8;
@@ -228,7 +228,7 @@ fn the_last_waker_that_goes_ends_a_run_that_blocks() {
             has_turned.recv().expect_err("nothing is sent");
             drop(wakers);
         });
-        event_loop.run(&mut Idle(Some(turned))).expect("the loop runs");
+        event_loop.run(&mut Checked::new(Idle(Some(turned)))).expect("the loop runs");
         thread.join().expect("the wakers are dropped");
     }
     watchdog.over();
@@ -260,7 +260,7 @@ fn a_storm_of_clones_and_drops_keeps_count() {
         all_done.store(true, Ordering::SeqCst);
         drop(waker);
     });
-    event_loop.run(&mut Idle(None)).expect("the loop runs");
+    event_loop.run(&mut Checked::new(Idle(None))).expect("the loop runs");
     assert!(done.load(Ordering::SeqCst), "it did not return while there were wakers");
     last.join().expect("it ends");
     assert!(event_loop.net().stats().wakes >= 1);
@@ -335,7 +335,7 @@ fn storm<I: Inbox, P: FnMut((usize, u64)) + Send + 'static>(inbox: I, post: impl
             })
         })
         .collect();
-    let mut collector = Collector { inbox, next: [0; PRODUCERS] };
+    let mut collector = Checked::new(Collector { inbox, next: [0; PRODUCERS] });
     event_loop.run(&mut collector).expect("the loop runs");
     watchdog.over();
     threads.into_iter().for_each(|thread| thread.join().expect("it ends"));
@@ -397,7 +397,7 @@ fn no_wake_is_lost_on_a_loop_that_is_about_to_sleep() {
         }
     });
     // Returns when the thread has dropped its waker.
-    event_loop.run(&mut Answer(posted, answer)).expect("the loop runs");
+    event_loop.run(&mut Checked::new(Answer(posted, answer))).expect("the loop runs");
     thread.join().expect("every message was answered");
     watchdog.over();
 }

@@ -376,9 +376,15 @@ impl SeenConn {
             Shutdown, Timeout,
         };
         let never_open = self.life == Life::NeverOpen;
-        let options = options(net, self.id);
+        let Some(record) = net.conns.get(self.id.0) else { return false };
+        let options = &record.options;
+        let is_idle = |limit_nanos: u64| {
+            let stats = net.conn_stats(self.id).unwrap_or_default();
+            stats.idle.as_nanos() >= u128::from(limit_nanos)
+        };
         match reason {
-            ConnectFailed(_) | Timeout(TimeoutKind::Connect) => never_open,
+            ConnectFailed(_) => never_open,
+            Timeout(TimeoutKind::Connect) => never_open && is_idle(options.connect_timeout.nanos()),
             PeerClosed => self.read_closed,
             // One that loses queued bytes tells what lost them.
             LocalClose => never_open || (!self.read_closed && dropped_bytes == 0),
@@ -386,13 +392,9 @@ impl SeenConn {
             Timeout(TimeoutKind::Linger) | Limit(LimitKind::Linger) => {
                 !never_open && dropped_bytes == 0
             }
-            Timeout(TimeoutKind::Idle) => !never_open && is_idle(net, self.id),
-            Limit(LimitKind::Outbound) => {
-                options.is_some_and(|options| options.slow_consumer == SlowConsumer::Close)
-            }
-            Limit(LimitKind::Inbound) => {
-                options.is_some_and(|options| self.left.len > options.inbound_max_bytes.bytes())
-            }
+            Timeout(TimeoutKind::Idle) => !never_open && is_idle(record.idle_nanos),
+            Limit(LimitKind::Outbound) => options.slow_consumer == SlowConsumer::Close,
+            Limit(LimitKind::Inbound) => self.left.len > options.inbound_max_bytes.bytes(),
             Limit(LimitKind::Buffers) => self.left.len > 0,
             Reset | Io(_) | Timeout(TimeoutKind::WriteStall | TimeoutKind::Kernel) => !never_open,
             LocalAbort | Shutdown => true,
@@ -450,11 +452,6 @@ fn check_first(conn: ConnId, what: &'static str) {
 #[inline]
 fn options(net: &Net, conn: ConnId) -> Option<&ConnOptions> {
     net.conns.get(conn.0).map(|conn| &*conn.options)
-}
-
-fn is_idle(net: &Net, conn: ConnId) -> bool {
-    let idle = net.conn_stats(conn).map_or(0, |stats| stats.idle.as_nanos());
-    net.conns.get(conn.0).is_some_and(|conn| idle >= u128::from(conn.idle_nanos))
 }
 
 /// Returns whether a connection may end so whose callback has panicked: by the panic, or by what

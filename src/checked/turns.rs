@@ -54,7 +54,7 @@ impl Turns {
         self.running = true;
         self.woken = false;
         self.refused_writes = stats.refused_writes;
-        self.look(net);
+        self.look(net, "on_turn_start", &"the loop");
         first && self.joined_late
     }
 
@@ -74,7 +74,7 @@ impl Turns {
         assert!(self.inside, "C3: {about}: {what} outside a turn");
         assert!(!self.running, "C6: {about}: {what} in a turn that a panic has ended");
         self.running = true;
-        self.look(net);
+        self.look(net, what, about);
     }
 
     /// It has returned.
@@ -113,12 +113,13 @@ impl Turns {
 
     /// Looks at what holds at any time.
     #[inline]
-    fn look(&mut self, net: &Net) {
+    fn look(&mut self, net: &Net, what: &'static str, about: &dyn Display) {
         let now = net.now();
         assert!(now >= self.now, "C15: the loop: the clock went back from {} to {now}", self.now);
         self.now = now;
         if let Some(conn) = self.closed.take() {
-            assert!(net.conn_stats(conn).is_none(), "C1: {conn}: it is there after its on_close");
+            let is_gone = net.conn_stats(conn).is_none();
+            assert!(is_gone, "C1: {conn}: still there after its on_close, in {what} of {about}");
         }
     }
 }

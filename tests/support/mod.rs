@@ -1,5 +1,5 @@
-//! The rig on which behaviour tests run: one body, over real sockets on epoll and over the
-//! scripted backend in both dialects.
+//! The rig on which behaviour tests run: one body, over real sockets on epoll, over the scripted
+//! backend and over the simulator, these two in both dialects.
 //!
 //! ```ignore
 //! fn echoes(kind: Kind) {
@@ -15,16 +15,22 @@
 
 mod real;
 mod recorder;
+mod scripted;
+mod simulated;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hotloop::script::{self, Dialect, World};
-use hotloop::{BackendKind, CloseReason, Config, ConnId, ListenOptions, ListenerId, Loop, Turn};
+use hotloop::{
+    BackendKind, Checked, CloseReason, Config, ConnId, ListenOptions, ListenerId, Loop, Turn,
+    script,
+};
 
 pub use recorder::{Call, Recorder};
 
 use real::RealPeers;
+use scripted::ScriptPeers;
+use simulated::SimPeers;
 
 /// What a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,36 +38,54 @@ pub enum Kind {
     Epoll,
     ScriptReadiness,
     ScriptCompletion,
+    SimReadiness,
+    SimCompletion,
 }
 
 impl Kind {
     pub fn is_script(self) -> bool {
+        matches!(self, Kind::ScriptReadiness | Kind::ScriptCompletion)
+    }
+
+    pub fn is_sim(self) -> bool {
+        matches!(self, Kind::SimReadiness | Kind::SimCompletion)
+    }
+
+    /// Whether sends and closes are done by events.
+    pub fn is_completion(self) -> bool {
+        matches!(self, Kind::ScriptCompletion | Kind::SimCompletion)
+    }
+
+    /// Whether time passes only as the test says: everything happens at an exact moment.
+    pub fn is_virtual(self) -> bool {
         self != Kind::Epoll
     }
 }
 
-/// Makes a test of each function for each of the three.
+/// Makes a test of each function for each kind.
 #[macro_export]
 macro_rules! on_every_backend {
     ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use $crate::support::Kind;
+        $crate::tests_of!($name, [
+            epoll Epoll,
+            script_readiness ScriptReadiness,
+            script_completion ScriptCompletion,
+            sim_readiness SimReadiness,
+            sim_completion SimCompletion,
+        ]);
+    )*};
+}
 
-            #[test]
-            fn epoll() {
-                super::$name(Kind::Epoll);
-            }
-
-            #[test]
-            fn script_readiness() {
-                super::$name(Kind::ScriptReadiness);
-            }
-
-            #[test]
-            fn script_completion() {
-                super::$name(Kind::ScriptCompletion);
-            }
-        }
+/// Makes a test of each function for each kind on which time is virtual.
+#[macro_export]
+macro_rules! on_virtual_time {
+    ($($name:ident),* $(,)?) => {$(
+        $crate::tests_of!($name, [
+            script_readiness ScriptReadiness,
+            script_completion ScriptCompletion,
+            sim_readiness SimReadiness,
+            sim_completion SimCompletion,
+        ]);
     )*};
 }
 
@@ -69,44 +93,99 @@ macro_rules! on_every_backend {
 #[macro_export]
 macro_rules! on_script {
     ($($name:ident),* $(,)?) => {$(
+        $crate::tests_of!($name, [
+            script_readiness ScriptReadiness,
+            script_completion ScriptCompletion,
+        ]);
+    )*};
+}
+
+/// Makes a test of each function for each kind that has a kernel, real or simulated.
+#[macro_export]
+macro_rules! on_kernels {
+    ($($name:ident),* $(,)?) => {$(
+        $crate::tests_of!($name, [
+            epoll Epoll,
+            sim_readiness SimReadiness,
+            sim_completion SimCompletion,
+        ]);
+    )*};
+}
+
+/// Makes a module of a function's name, with a test for each kind.
+#[macro_export]
+macro_rules! tests_of {
+    ($name:ident, [$($test:ident $kind:ident),* $(,)?]) => {
         mod $name {
             use $crate::support::Kind;
 
-            #[test]
-            fn script_readiness() {
-                super::$name(Kind::ScriptReadiness);
-            }
-
-            #[test]
-            fn script_completion() {
-                super::$name(Kind::ScriptCompletion);
-            }
+            $(
+                #[test]
+                fn $test() {
+                    super::$name(Kind::$kind);
+                }
+            )*
         }
-    )*};
+    };
 }
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
-    Real(usize),
-    Script(script::Peer),
+pub struct Peer(usize);
+
+/// The other ends, numbered, and the servers they belong to.
+trait Peers {
+    /// Connects to a listener of the loop.
+    fn dial(&mut self, addr: SocketAddr) -> usize;
+    /// Whether a connect to an address is refused.
+    fn is_refused(&mut self, addr: SocketAddr) -> bool;
+    fn listen(&mut self) -> SocketAddr;
+    fn refusing(&mut self) -> SocketAddr;
+    /// The next connection made to a server.
+    fn accept(&mut self, addr: SocketAddr) -> Option<usize>;
+    fn send(&mut self, peer: usize, data: &[u8]);
+    fn finish(&mut self, peer: usize);
+    fn reset(&mut self, peer: usize);
+    fn received(&mut self, peer: usize) -> Vec<u8>;
+    fn set_reading(&mut self, peer: usize, reading: bool);
+    fn at_end(&mut self, peer: usize) -> bool;
+    fn is_reset(&mut self, peer: usize) -> bool;
+    /// Whether the peer's kernel has taken all that it sent.
+    fn is_sent(&mut self, peer: usize) -> bool;
+    /// Sends a byte with `MSG_OOB` behind what was sent.
+    fn send_urgent(&mut self, peer: usize, byte: u8);
+    /// Does what is due.
+    fn pump(&mut self);
+    /// Waits until what was sent has arrived.
+    fn until_arrived(&mut self);
 }
 
-enum Peers {
+enum World {
     Real(RealPeers),
-    Script(World),
+    Script(ScriptPeers),
+    Sim(SimPeers),
+}
+
+impl World {
+    fn peers(&mut self) -> &mut dyn Peers {
+        match self {
+            World::Real(peers) => peers,
+            World::Script(peers) => peers,
+            World::Sim(peers) => peers,
+        }
+    }
 }
 
 /// A loop with a listener, a handler that records, and peers.
 pub struct Rig {
     // Dropped before the peers, so that they see what a drop does.
     pub event_loop: Loop,
-    pub handler: Recorder,
+    pub handler: Checked<Recorder>,
     pub listener: ListenerId,
     /// The listener's address.
     pub addr: SocketAddr,
     pub kind: Kind,
-    peers: Peers,
+    world: World,
 }
 
 impl Rig {
@@ -119,41 +198,54 @@ impl Rig {
     }
 
     pub fn listening(kind: Kind, config: Config, options: ListenOptions) -> Rig {
-        let (mut event_loop, peers) = match kind {
+        let mut bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (mut event_loop, world) = match kind {
             Kind::Epoll => {
                 let event_loop = Loop::new(config.backend(BackendKind::Epoll)).expect("a loop");
-                (event_loop, Peers::Real(RealPeers::default()))
+                (event_loop, World::Real(RealPeers::default()))
             }
-            Kind::ScriptReadiness => scripted(config, Dialect::Readiness),
-            Kind::ScriptCompletion => scripted(config, Dialect::Completion),
+            Kind::ScriptReadiness | Kind::ScriptCompletion => {
+                let (event_loop, peers) = ScriptPeers::open(config, kind);
+                (event_loop, World::Script(peers))
+            }
+            Kind::SimReadiness | Kind::SimCompletion => {
+                let (event_loop, peers) = SimPeers::open(config, kind);
+                bind = peers.loop_addr();
+                (event_loop, World::Sim(peers))
+            }
         };
-        let listener = event_loop.net().listen_with("127.0.0.1:0", options).expect("a free port");
+        let listener = event_loop.net().listen_with(bind, options).expect("a free port");
         let addr = event_loop.net().listener_addr(listener).expect("it is open");
-        Rig { event_loop, handler: Recorder::default(), listener, addr, kind, peers }
+        Rig { event_loop, handler: Checked::default(), listener, addr, kind, world }
     }
 
     /// The scripted world, on script.
-    pub fn world(&self) -> &World {
-        match &self.peers {
-            Peers::Script(world) => world,
-            Peers::Real(_) => panic!("only on script"),
+    pub fn world(&self) -> &script::World {
+        match &self.world {
+            World::Script(peers) => &peers.world,
+            _ => panic!("only on script"),
         }
     }
 
     /// The scripted peer, on script.
     pub fn scripted(&self, peer: Peer) -> script::Peer {
-        match peer {
-            Peer::Script(peer) => peer,
-            Peer::Real(_) => panic!("only on script"),
+        match &self.world {
+            World::Script(peers) => peers.peer(peer.0),
+            _ => panic!("only on script"),
+        }
+    }
+
+    /// The simulated world and who is in it, on sim.
+    pub fn sim(&mut self) -> &mut SimPeers {
+        match &mut self.world {
+            World::Sim(peers) => peers,
+            _ => panic!("only on sim"),
         }
     }
 
     /// A peer connects to the listener, which has not accepted it yet.
     pub fn dial(&mut self) -> Peer {
-        match &mut self.peers {
-            Peers::Real(peers) => Peer::Real(peers.dial(self.addr)),
-            Peers::Script(world) => Peer::Script(world.connect(self.addr).expect("it listens")),
-        }
+        Peer(self.world.peers().dial(self.addr))
     }
 
     /// A peer connects and is accepted.
@@ -164,24 +256,19 @@ impl Rig {
         (peer, self.handler.accepted[before])
     }
 
+    /// Whether a peer that connects to `addr` is refused.
+    pub fn is_refused(&mut self) -> bool {
+        self.world.peers().is_refused(self.addr)
+    }
+
     /// A server outside the loop, for it to connect to.
     pub fn server(&mut self) -> SocketAddr {
-        match &mut self.peers {
-            Peers::Real(peers) => peers.listen(),
-            Peers::Script(world) => {
-                let addr = SocketAddr::from(([10, 0, 0, 9], 80));
-                world.listen(addr);
-                addr
-            }
-        }
+        self.world.peers().listen()
     }
 
     /// An address nobody listens on.
     pub fn refusing(&mut self) -> SocketAddr {
-        match &mut self.peers {
-            Peers::Real(peers) => peers.refusing(),
-            Peers::Script(_) => SocketAddr::from(([10, 0, 0, 9], 81)),
-        }
+        self.world.peers().refusing()
     }
 
     /// The loop connects to a server of its own choice; both ends.
@@ -195,86 +282,125 @@ impl Rig {
 
     /// The server's end of the next connection made to it.
     pub fn server_peer(&mut self, addr: SocketAddr) -> Option<Peer> {
-        match &mut self.peers {
-            Peers::Real(peers) => peers.accept(addr).map(Peer::Real),
-            Peers::Script(world) => world.accept(addr).map(Peer::Script),
-        }
+        self.world.peers().accept(addr).map(Peer)
     }
 
     pub fn send(&mut self, peer: Peer, data: &[u8]) {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.send(peer, data),
-            (Peers::Script(world), Peer::Script(peer)) => world.send(peer, data),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().send(peer.0, data);
     }
 
     /// The peer sends its FIN, behind what it has sent.
     pub fn finish(&mut self, peer: Peer) {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.finish(peer),
-            (Peers::Script(world), Peer::Script(peer)) => world.finish(peer),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().finish(peer.0);
     }
 
     /// The peer resets the connection.
     pub fn reset(&mut self, peer: Peer) {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.reset(peer),
-            (Peers::Script(world), Peer::Script(peer)) => world.reset(peer),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().reset(peer.0);
     }
 
     /// All the bytes that have reached the peer.
     pub fn received(&mut self, peer: Peer) -> Vec<u8> {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.received(peer).to_vec(),
-            (Peers::Script(world), Peer::Script(peer)) => world.received(peer),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().received(peer.0)
     }
 
-    /// The peer takes no more bytes. On script not one more; real buffers take megabytes.
+    /// The peer takes no more bytes. On script not one more; the buffers on sim take some hundred
+    /// kilobytes, real ones megabytes.
     pub fn stop_reading(&mut self, peer: Peer) {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.set_reading(peer, false),
-            (Peers::Script(world), Peer::Script(peer)) => world.set_window(peer, 0),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().set_reading(peer.0, false);
     }
 
     pub fn start_reading(&mut self, peer: Peer) {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.set_reading(peer, true),
-            (Peers::Script(world), Peer::Script(peer)) => world.set_window(peer, usize::MAX),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().set_reading(peer.0, true);
     }
 
     /// Whether the loop's FIN has reached the peer, behind all data.
     pub fn at_end(&mut self, peer: Peer) -> bool {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.at_end(peer),
-            (Peers::Script(world), Peer::Script(peer)) => world.is_finished(peer),
-            _ => panic!("a peer of another rig"),
-        }
+        self.world.peers().at_end(peer.0)
     }
 
     /// Whether a reset by the loop has reached the peer.
     pub fn is_reset(&mut self, peer: Peer) -> bool {
-        match (&mut self.peers, peer) {
-            (Peers::Real(peers), Peer::Real(peer)) => peers.is_reset(peer),
-            (Peers::Script(world), Peer::Script(peer)) => world.is_reset(peer),
-            _ => panic!("a peer of another rig"),
+        self.world.peers().is_reset(peer.0)
+    }
+
+    /// How often the loop has called its backend, on virtual time.
+    pub fn calls(&mut self) -> script::Calls {
+        match &mut self.world {
+            World::Script(peers) => peers.world.calls(),
+            World::Sim(peers) => peers.calls(),
+            World::Real(_) => panic!("only on virtual time"),
         }
+    }
+
+    /// How many sockets the loop has open, on virtual time.
+    pub fn open_sockets(&mut self) -> usize {
+        match &mut self.world {
+            World::Script(peers) => peers.world.open_sockets(),
+            World::Sim(peers) => peers.open_sockets(),
+            World::Real(_) => panic!("only on virtual time"),
+        }
+    }
+
+    /// Makes the next accepts of the listener fail, on virtual time.
+    pub fn fail_accepts(&mut self, errnos: &[i32]) {
+        match &mut self.world {
+            World::Script(peers) => peers.world.fail_accepts(self.addr, errnos),
+            World::Sim(peers) => peers.fail_accepts(errnos),
+            World::Real(_) => panic!("only on virtual time"),
+        }
+    }
+
+    /// Reports an id, stale or not, as ready for everything at the next wait, on virtual time.
+    pub fn inject(&mut self, id_bits: u64) {
+        match &mut self.world {
+            World::Script(peers) => peers.world.inject(id_bits),
+            World::Sim(peers) => peers.inject(id_bits),
+            World::Real(_) => panic!("only on virtual time"),
+        }
+    }
+
+    /// An address that never answers, on virtual time.
+    pub fn black_hole(&mut self) -> SocketAddr {
+        match &mut self.world {
+            World::Script(peers) => peers.black_hole(),
+            World::Sim(peers) => peers.black_hole(),
+            World::Real(_) => panic!("only on virtual time"),
+        }
+    }
+
+    /// Whether the peer's kernel has taken all that it sent.
+    pub fn is_sent(&mut self, peer: Peer) -> bool {
+        self.world.peers().is_sent(peer.0)
+    }
+
+    /// The peer sends a byte out of band (`send(2)`, `MSG_OOB`), not on script.
+    pub fn send_urgent(&mut self, peer: Peer, byte: u8) {
+        self.world.peers().send_urgent(peer.0, byte);
+    }
+
+    /// Waits until what the peers have sent has arrived, while the loop does not turn.
+    pub fn until_arrived(&mut self) {
+        self.world.peers().until_arrived();
+    }
+
+    /// Drops the loop, as the exit of its process does; another one is in its place.
+    pub fn exit(&mut self) {
+        self.event_loop = Loop::new(Config::default()).expect("a loop");
     }
 
     /// One turn that does not wait.
     pub fn turn(&mut self) -> Turn {
-        self.pump();
+        self.world.peers().pump();
         self.event_loop.turn(&mut self.handler, Duration::ZERO).expect("the loop runs")
+    }
+
+    /// A turn that may wait for what real sockets take their time with.
+    fn turn_patiently(&mut self) -> Turn {
+        self.world.peers().pump();
+        // On virtual time a wait would jump to deadlines that the test does not mean.
+        let max_wait = Duration::from_millis(u64::from(!self.kind.is_virtual()));
+        self.event_loop.turn(&mut self.handler, max_wait).expect("the loop runs")
     }
 
     /// Turns until the condition holds; panics with what was called if it never does.
@@ -283,12 +409,18 @@ impl Rig {
             if done(self) {
                 return;
             }
-            self.pump();
-            // On script a wait would jump over time, to deadlines that the test does not mean.
-            let max_wait = Duration::from_millis(u64::from(!self.kind.is_script()));
-            self.event_loop.turn(&mut self.handler, max_wait).expect("the loop runs");
+            self.turn_patiently();
         }
         panic!("never: {what}; called: {:?}", self.handler.calls);
+    }
+
+    /// Turns without waiting until nothing is there to be done.
+    pub fn look(&mut self) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            let turn = self.turn();
+            quiet = if turn.callbacks == 0 && !turn.pending { quiet + 1 } else { 0 };
+        }
     }
 
     /// Turns until nothing happens any more; panics with what was called if something always does.
@@ -298,26 +430,30 @@ impl Rig {
             if quiet == 10 {
                 return;
             }
-            self.pump();
-            let max_wait = Duration::from_millis(u64::from(!self.kind.is_script()));
-            let turn = self.event_loop.turn(&mut self.handler, max_wait).expect("the loop runs");
+            let turn = self.turn_patiently();
             quiet = if turn.callbacks == 0 && !turn.pending { quiet + 1 } else { 0 };
         }
         let calls = &self.handler.calls;
         panic!("never quiet; called last: {:?}", &calls[calls.len().saturating_sub(10)..]);
     }
 
-    /// Lets time pass: on script at once, on a real clock by waiting.
+    /// Lets virtual time pass while the loop does not turn.
+    pub fn advance(&mut self, duration: Duration) {
+        match &mut self.world {
+            World::Script(peers) => peers.world.advance(duration),
+            World::Sim(peers) => peers.advance(duration),
+            World::Real(_) => panic!("only on virtual time"),
+        }
+    }
+
+    /// Lets time pass: virtual time at once, on a real clock by waiting.
     pub fn pass(&mut self, duration: Duration) {
-        match &self.peers {
-            Peers::Script(world) => world.advance(duration),
-            Peers::Real(_) => {
-                let from = self.event_loop.net().now();
-                while self.event_loop.net().now().since(from) < duration {
-                    self.pump();
-                    let max_wait = Duration::from_millis(1);
-                    self.event_loop.turn(&mut self.handler, max_wait).expect("the loop runs");
-                }
+        if self.kind.is_virtual() {
+            self.advance(duration);
+        } else {
+            let from = self.event_loop.net().now();
+            while self.event_loop.net().now().since(from) < duration {
+                self.turn_patiently();
             }
         }
         self.settle();
@@ -336,15 +472,4 @@ impl Rig {
         self.until("on_close", |rig| rig.closed(conn).is_some());
         self.closed(conn).expect("it has just been seen")
     }
-
-    fn pump(&mut self) {
-        if let Peers::Real(peers) = &mut self.peers {
-            peers.pump();
-        }
-    }
-}
-
-fn scripted(config: Config, dialect: Dialect) -> (Loop, Peers) {
-    let (event_loop, world) = script::open(config, dialect).expect("a loop");
-    (event_loop, Peers::Script(world))
 }

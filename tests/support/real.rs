@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
+
+use super::Peers;
 
 /// Small, so that a peer that does not read makes the loop feel it soon.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
@@ -28,13 +31,6 @@ struct RealPeer {
 }
 
 impl RealPeers {
-    pub(super) fn dial(&mut self, addr: SocketAddr) -> usize {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).expect("a socket");
-        socket.connect(&addr.into()).expect("it listens, and the backlog has room");
-        self.add(socket.into())
-    }
-
     fn add(&mut self, stream: TcpStream) -> usize {
         stream.set_nonblocking(true).expect("a TCP socket");
         stream.set_nodelay(true).expect("a TCP socket");
@@ -50,7 +46,26 @@ impl RealPeers {
         self.peers.len() - 1
     }
 
-    pub(super) fn listen(&mut self) -> SocketAddr {
+    /// A peer, after it has done what it can.
+    fn pumped(&mut self, peer: usize) -> &RealPeer {
+        self.peers[peer].pump();
+        &self.peers[peer]
+    }
+}
+
+impl Peers for RealPeers {
+    fn dial(&mut self, addr: SocketAddr) -> usize {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).expect("a socket");
+        socket.connect(&addr.into()).expect("it listens, and the backlog has room");
+        self.add(socket.into())
+    }
+
+    fn is_refused(&mut self, addr: SocketAddr) -> bool {
+        TcpStream::connect(addr).is_err()
+    }
+
+    fn listen(&mut self) -> SocketAddr {
         let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
         server.set_nonblocking(true).expect("a TCP socket");
         let addr = server.local_addr().expect("it is bound");
@@ -59,12 +74,12 @@ impl RealPeers {
     }
 
     /// An address that was free a moment ago.
-    pub(super) fn refusing(&mut self) -> SocketAddr {
+    fn refusing(&mut self) -> SocketAddr {
         let gone = TcpListener::bind("127.0.0.1:0").expect("a free port");
         gone.local_addr().expect("it is bound")
     }
 
-    pub(super) fn accept(&mut self, addr: SocketAddr) -> Option<usize> {
+    fn accept(&mut self, addr: SocketAddr) -> Option<usize> {
         let is_it = |server: &&TcpListener| server.local_addr().expect("it is bound") == addr;
         let server = self.servers.iter().find(is_it).expect("it is a server of this rig");
         match server.accept() {
@@ -74,43 +89,76 @@ impl RealPeers {
         }
     }
 
-    pub(super) fn send(&mut self, peer: usize, data: &[u8]) {
+    fn send(&mut self, peer: usize, data: &[u8]) {
         self.peers[peer].to_send.extend(data);
         self.peers[peer].pump();
     }
 
-    pub(super) fn finish(&mut self, peer: usize) {
+    fn finish(&mut self, peer: usize) {
         self.peers[peer].finish = true;
         self.peers[peer].pump();
     }
 
     /// Resets, behind what the kernel has taken (`SO_LINGER` of zero, `socket(7)`).
-    pub(super) fn reset(&mut self, peer: usize) {
+    fn reset(&mut self, peer: usize) {
         let stream = self.peers[peer].stream.take().expect("it is open");
         SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     }
 
-    pub(super) fn received(&mut self, peer: usize) -> &[u8] {
-        self.peers[peer].pump();
-        &self.peers[peer].received
+    fn received(&mut self, peer: usize) -> Vec<u8> {
+        self.pumped(peer).received.clone()
     }
 
-    pub(super) fn set_reading(&mut self, peer: usize, reading: bool) {
+    fn set_reading(&mut self, peer: usize, reading: bool) {
         self.peers[peer].reading = reading;
     }
 
-    pub(super) fn at_end(&mut self, peer: usize) -> bool {
-        self.peers[peer].pump();
-        self.peers[peer].at_end
+    fn at_end(&mut self, peer: usize) -> bool {
+        self.pumped(peer).at_end
     }
 
-    pub(super) fn is_reset(&mut self, peer: usize) -> bool {
-        self.peers[peer].pump();
-        self.peers[peer].is_reset
+    fn is_reset(&mut self, peer: usize) -> bool {
+        self.pumped(peer).is_reset
     }
 
-    pub(super) fn pump(&mut self) {
+    fn is_sent(&mut self, peer: usize) -> bool {
+        self.pumped(peer).to_send.is_empty()
+    }
+
+    fn send_urgent(&mut self, peer: usize, byte: u8) {
+        let peer = &mut self.peers[peer];
+        peer.pump();
+        assert!(peer.to_send.is_empty(), "it goes behind what was sent");
+        let stream = peer.stream.as_ref().expect("it is open");
+        // Fails if the loop has closed, which receiving finds out.
+        let _ = SockRef::from(stream).send_out_of_band(&[byte]);
+    }
+
+    fn pump(&mut self) {
         self.peers.iter_mut().for_each(RealPeer::pump);
+    }
+
+    fn until_arrived(&mut self) {
+        self.pump();
+        let streams = self.peers.iter().filter_map(|peer| peer.stream.as_ref());
+        streams.for_each(until_acknowledged);
+    }
+}
+
+/// Waits until the other end's kernel has everything, the FIN included (`SIOCOUTQ`, `tcp(7)`).
+/// A queue that the other end has no room for is waited for only a while.
+#[allow(unsafe_code, reason = "none of the crates in use asks for it")]
+fn until_acknowledged(stream: &TcpStream) {
+    for _ in 0..100_000 {
+        let mut unacked: libc::c_int = 0;
+        let to = &raw mut unacked;
+        // SAFETY: the kernel writes one integer to where `to` points.
+        let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, to) };
+        // A socket that was reset has no other end any more.
+        if result != 0 || unacked == 0 || stream.peer_addr().is_err() {
+            return;
+        }
+        std::thread::yield_now();
     }
 }
 
