@@ -3,6 +3,7 @@
 //! Each finding prints as `file:line: rule`. A rule is no rule unless it is seen to fire: every one
 //! of them has a snippet here that breaks it.
 
+mod contract;
 mod imports;
 mod rules;
 mod scan;
@@ -23,6 +24,14 @@ fn the_tree_is_tidy() {
     findings.extend(rules::check_totals(&sources));
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert!(findings.is_empty(), "{} findings\n{}\n", lines.len(), lines.join("\n"));
+}
+
+#[test]
+fn every_rule_of_the_contract_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("tests/README.md")).expect("a table");
+    let faults = contract::check(&table, &read_tree(root));
+    assert!(faults.is_empty(), "tests/README.md\n{}\n", faults.join("\n"));
 }
 
 fn read_tree(root: &Path) -> Vec<Source> {

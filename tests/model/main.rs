@@ -1,0 +1,139 @@
+//! Random programs against a reference model of the contract, on the simulator.
+//!
+//! `HOTLOOP_SEEDS=n` sets how many fresh seeds are run, `HOTLOOP_SEED=x` runs one. A seed that
+//! fails is shrunk: the program that is printed does as little as possible and still fails.
+//! `HOTLOOP_SHRINK=0` leaves that out.
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod clock;
+mod model;
+mod operate;
+mod program;
+mod random;
+mod run;
+mod shrink;
+mod truth;
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use hotloop::sim::Report;
+
+use program::OPS;
+use run::Outcome;
+
+/// Seeds that have found something once.
+const REGRESSIONS: &[u64] = &[];
+/// Enough to find a gross mistake, few enough for an unoptimized build.
+const SEEDS: u64 = 300;
+/// From so many seeds on every kind of fault and of operation has to have occurred.
+const SEEDS_FOR_ALL: u64 = 2_000;
+/// One seed of so many is run twice, and the traces compared.
+const TWICE: u64 = 50;
+
+#[derive(Default)]
+struct Sum {
+    report: Report,
+    ops: [u64; OPS.len()],
+    calls_min: u64,
+}
+
+#[test]
+fn regression_seeds_pass() {
+    for seed in REGRESSIONS {
+        shrink::run_or_explain(*seed, 0);
+    }
+}
+
+#[test]
+fn fresh_seeds_keep_the_contract() {
+    if let Some(seed) = number_in("HOTLOOP_SEED") {
+        shrink::run_or_explain(seed, 0);
+        return;
+    }
+    let count = number_in("HOTLOOP_SEEDS").unwrap_or(SEEDS);
+    let first = RandomState::new().hash_one(count);
+    let began = Instant::now();
+    let sum = run_all(first, count);
+    let took_s = began.elapsed().as_secs_f64();
+    println!("{count} seeds from {first} in {took_s:.1} s: {:.0} seeds/s", count as f64 / took_s);
+    sum.print();
+    sum.check(count);
+}
+
+/// Runs so many seeds on all cores.
+fn run_all(first: u64, count: u64) -> Sum {
+    let next = AtomicU64::new(0);
+    let failed = Mutex::new(None);
+    let total = Mutex::new(Sum { calls_min: u64::MAX, ..Sum::default() });
+    let work = || {
+        let mut own = Sum { calls_min: u64::MAX, ..Sum::default() };
+        while failed.lock().expect("no panic while it is held").is_none() {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                break;
+            }
+            let seed = first.wrapping_add(number);
+            match shrink::try_seed(seed, number % TWICE == 0) {
+                Ok(outcome) => own.add(&outcome),
+                Err(_) => {
+                    failed.lock().expect("no panic while it is held").get_or_insert((seed, number));
+                }
+            }
+        }
+        total.lock().expect("no panic while it is held").merge(&own);
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    if let Some((seed, number)) = failed.into_inner().expect("no panic while it was held") {
+        shrink::run_or_explain(seed, number + 1);
+    }
+    total.into_inner().expect("no panic while it was held")
+}
+
+impl Sum {
+    fn add(&mut self, outcome: &Outcome) {
+        self.report.add(&outcome.report);
+        self.calls_min = self.calls_min.min(outcome.report.calls);
+        self.ops.iter_mut().zip(outcome.ops).for_each(|(sum, count)| *sum += count);
+    }
+
+    fn merge(&mut self, other: &Sum) {
+        self.report.add(&other.report);
+        self.calls_min = self.calls_min.min(other.calls_min);
+        self.ops.iter_mut().zip(other.ops).for_each(|(sum, count)| *sum += count);
+    }
+
+    fn print(&self) {
+        let Report { calls, turns, packets, merged_edges, .. } = self.report;
+        println!("{calls} system calls, at least {} per seed; {turns} turns", self.calls_min);
+        println!("{packets} packets, {merged_edges} merged edges");
+        for (kind, count) in self.report.faults() {
+            println!("fault {kind:?}: {count}");
+        }
+        for (name, count) in OPS.iter().zip(self.ops) {
+            println!("operation {name}: {count}");
+        }
+    }
+
+    fn check(&self, seeds: u64) {
+        assert!(self.calls_min >= 500, "a seed has made {} system calls only", self.calls_min);
+        if seeds >= SEEDS_FOR_ALL {
+            let never: Vec<_> = self.report.faults().filter(|(_, count)| *count == 0).collect();
+            assert!(never.is_empty(), "faults that never occurred: {never:?}");
+            assert!(!self.ops.contains(&0), "operations that never occurred: {:?}", self.ops);
+        }
+    }
+}
+
+fn number_in(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
+}

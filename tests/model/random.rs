@@ -1,0 +1,44 @@
+//! The chance of the programs: SplitMix64, of its own, so that a seed makes the same program
+//! whatever the simulator draws.
+
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed ^ 0x5bd1_e995_97f4_a7c5)
+    }
+
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.0)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.draw()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Draws a size up to a bound: small ones as often as large ones.
+    pub fn size(&mut self, most: usize) -> usize {
+        let bits = u64::from(most.max(1).ilog2()) + 1;
+        let bound = (1_u64 << (1 + self.below(bits))).min(most as u64 + 1);
+        self.below(bound) as usize
+    }
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The byte at a place of a stream: of its own for every stream, so that nothing that is moved,
+/// lost or repeated fits.
+pub fn byte_at(stream: u64, offset: u64) -> u8 {
+    let word = mix(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (offset >> 3));
+    word.to_le_bytes()[(offset & 7) as usize]
+}
+
+/// So many bytes of a stream, from a place on.
+pub fn bytes_of(stream: u64, from: u64, len: usize) -> Vec<u8> {
+    (from..from + len as u64).map(|offset| byte_at(stream, offset)).collect()
+}

@@ -1,0 +1,167 @@
+//! Runs seeds without a word, and makes a program that fails as small as it gets.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use crate::program::{Act, Answer, Program, draw};
+use crate::run::{Outcome, run};
+
+/// How many runs shrinking may take.
+const RUNS_MAX: usize = 3_000;
+
+thread_local! {
+    /// Panics of this thread are noted, not printed.
+    static IS_NOTED: Cell<bool> = const { Cell::new(false) };
+    static NOTE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Runs the program of a seed; what went wrong as an error.
+pub fn try_seed(seed: u64, twice: bool) -> Result<Outcome, String> {
+    let program = draw(seed);
+    let first = try_run(&program, twice)?;
+    if twice {
+        let second = try_run(&program, true)?;
+        if first.trace != second.trace {
+            return Err("C17: a seed made two different traces".to_owned());
+        }
+    }
+    Ok(first)
+}
+
+fn try_run(program: &Program, with_trace: bool) -> Result<Outcome, String> {
+    install_hook();
+    IS_NOTED.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(|| run(program, with_trace, true)));
+    IS_NOTED.set(false);
+    result.map_err(|_| NOTE.take())
+}
+
+/// Keeps the panics of runs that are tried from being printed.
+fn install_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if IS_NOTED.get() {
+                NOTE.set(info.to_string());
+            } else {
+                print(info);
+            }
+        }));
+    });
+}
+
+/// Runs a seed; if it fails, shrinks its program, prints that, and fails.
+pub fn run_or_explain(seed: u64, after: u64) {
+    let Err(why) = try_seed(seed, true) else { return };
+    if after > 0 {
+        println!("failed after {after} seeds");
+    }
+    println!("seed {seed}: {why}\nto replay it: HOTLOOP_SEED={seed}");
+    if std::env::var("HOTLOOP_SHRINK").as_deref() != Ok("0") {
+        explain(draw(seed));
+    }
+    panic!("seed {seed} fails: {why}");
+}
+
+fn explain(program: Program) {
+    let (small, why) = shrink(program);
+    println!("the smallest program that fails: {why}\n{:?}", small.setup);
+    for (delay, act) in &small.acts {
+        println!("  after {delay} us: {act:?}");
+    }
+    for answer in &small.answers {
+        println!("  the next callback: {answer:?}");
+    }
+    println!("its end:");
+    // Printed by the world that goes down with it.
+    let _ = panic::catch_unwind(AssertUnwindSafe(|| run(&small, false, false)));
+}
+
+/// Leaves out of a program what it does not need to fail.
+fn shrink(mut program: Program) -> (Program, String) {
+    let mut runs = 0;
+    let mut why = String::from("it passed when it was run again");
+    let mut fails = |candidate: &Program| {
+        runs += 1;
+        if runs > RUNS_MAX {
+            return false;
+        }
+        match try_run(candidate, false) {
+            Ok(_) => false,
+            Err(cause) => {
+                why = cause;
+                true
+            }
+        }
+    };
+    if fails(&program) {
+        loop {
+            let before = (program.acts.len(), program.answers.len());
+            shrink_list(&mut program, &mut fails, |one| &mut one.acts);
+            shrink_list(&mut program, &mut fails, |one| &mut one.answers);
+            simplify(&mut program, &mut fails);
+            if (program.acts.len(), program.answers.len()) == before {
+                break;
+            }
+        }
+    }
+    (program, why)
+}
+
+/// Leaves out parts of a list, large ones first.
+fn shrink_list<T: Clone>(
+    program: &mut Program,
+    fails: &mut impl FnMut(&Program) -> bool,
+    list: fn(&mut Program) -> &mut Vec<T>,
+) {
+    let mut part = list(program).len().div_ceil(2);
+    while part > 0 {
+        let mut at = 0;
+        while at < list(program).len() {
+            let mut candidate = program.clone();
+            let end = (at + part).min(list(&mut candidate).len());
+            list(&mut candidate).drain(at..end);
+            if fails(&candidate) {
+                *program = candidate;
+            } else {
+                at += part;
+            }
+        }
+        part /= 2;
+    }
+}
+
+/// Makes single answers plain, acts immediate, and faults fewer.
+fn simplify(program: &mut Program, fails: &mut impl FnMut(&Program) -> bool) {
+    use crate::program::Level;
+    for level in [Level::None, Level::Mild] {
+        let mut candidate = program.clone();
+        candidate.setup.faults = level;
+        if program.setup.faults != level && fails(&candidate) {
+            *program = candidate;
+            break;
+        }
+    }
+    for place in 0..program.acts.len() {
+        let mut candidate = program.clone();
+        candidate.acts[place].0 = 0;
+        if let Act::Send(_, len) = &mut candidate.acts[place].1 {
+            *len = (*len / 2).max(1);
+        }
+        if candidate.acts[place] != program.acts[place] && fails(&candidate) {
+            *program = candidate;
+        }
+    }
+    for place in 0..program.answers.len() {
+        let Answer { ops, .. } = &program.answers[place];
+        for op in (0..ops.len()).rev() {
+            let mut candidate = program.clone();
+            candidate.answers[place].ops.remove(op);
+            if fails(&candidate) {
+                *program = candidate;
+            }
+        }
+    }
+}
