@@ -10,7 +10,7 @@ use std::{env, io};
 
 use hotloop::{CloseReason, Config, ConnId, Handler, ListenerId, Loop, Net, Sent};
 
-struct Echo;
+pub(crate) struct Echo;
 
 impl Handler for Echo {
     fn on_accept(&mut self, net: &mut Net, conn: ConnId, _: ListenerId) {

@@ -21,7 +21,7 @@ const STORE_MAX_BYTES: usize = 1 << 30;
 const ENTRY_BYTES: usize = 64;
 
 #[derive(Default)]
-struct Kv {
+pub(crate) struct Kv {
     store: Store,
     replies: Vec<u8>,
     /// How many bytes a connection's incomplete command needs before it is worth another look.

@@ -1,0 +1,16 @@
+//! The servers of `examples/`, unchanged, on bad networks and bad machines: what comes back is
+//! compared with what should come back, to the byte.
+
+// What only their `main` uses is not used here.
+#[allow(dead_code)]
+#[path = "../../examples/echo.rs"]
+mod echo;
+#[allow(dead_code)]
+#[path = "../../examples/kv/main.rs"]
+mod kv;
+
+mod circumstances;
+mod echo_under_sim;
+mod kv_clients;
+mod kv_model;
+mod kv_under_sim;
