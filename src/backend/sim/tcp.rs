@@ -336,8 +336,7 @@ impl Network {
     /// Turns a machine off: nothing of it answers any more.
     pub(crate) fn crash(&mut self, host: HostIndex) {
         self.note(host, What::Host("crashes"));
-        self.machines[host].is_up = false;
-        self.machines[host].listeners.clear();
+        self.machines[host].turn_off();
         for end in &mut self.ends {
             if end.as_ref().is_some_and(|end| end.host == host && end.owner != Owner::Raw) {
                 *end = None;
