@@ -27,7 +27,8 @@ impl World {
     }
 
     /// Cuts the way between two machines: packets wait, as TCP sends them again, until it is
-    /// [healed](World::heal); after [`Link::give_up`] the connections break.
+    /// [healed](World::heal); a SYN is lost and sent again, a RST is lost for good. An end that
+    /// hears no acknowledgement for [`Link::give_up`] breaks, also if only one direction is cut.
     pub fn partition(&mut self, a: impl Into<Host>, b: impl Into<Host>) {
         let (a, b) = (self.index(a), self.index(b));
         let mut network = self.shared.lock();
@@ -61,8 +62,12 @@ impl World {
     }
 
     /// Makes the next accepts of a machine's loop fail with these error numbers.
+    ///
+    /// # Panics
+    ///
+    /// If it runs no loop.
     pub fn fail_accepts(&mut self, host: impl Into<Host>, errnos: &[i32]) {
-        let host = self.index(host);
+        let host = self.running(host);
         self.shared.lock().fail_accepts(host, errnos);
     }
 
@@ -72,9 +77,9 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the bits are those of no id.
+    /// If the bits are those of no id, or the machine runs no loop.
     pub fn spurious(&mut self, host: impl Into<Host>, id_bits: u64) {
-        let host = self.index(host);
+        let host = self.running(host);
         let key = Key::from_bits(id_bits);
         let key = key.unwrap_or_else(|| panic!("{id_bits:#x} are the bits of no id"));
         self.shared.lock().inject(host, key);

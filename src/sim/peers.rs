@@ -22,7 +22,7 @@ impl World {
 
     /// Connects a peer to an address; it plays the script once it is connected.
     pub fn play(&mut self, from: impl Into<Host>, to: SocketAddr, script: Script) -> Peer {
-        let from = self.index(from);
+        let from = self.up(from);
         Peer { world: self.id, end: self.shared.lock().play(from, to, script) }
     }
 
@@ -33,7 +33,7 @@ impl World {
     ///
     /// If the port is taken.
     pub fn serve(&mut self, host: impl Into<Host>, port: u16, script: Script) -> SocketAddr {
-        let host = self.index(host);
+        let host = self.up(host);
         self.shared.lock().serve(host, port, script)
     }
 
@@ -75,9 +75,15 @@ impl World {
     }
 
     /// Makes a peer read again.
+    ///
+    /// # Panics
+    ///
+    /// If its script expects something else than what it then reads.
     pub fn start_reading(&mut self, peer: Peer) {
         let end = self.end(peer);
-        self.shared.lock().peer_reads(end, true);
+        let mut network = self.shared.lock();
+        network.peer_reads(end, true);
+        network.tell_failure();
     }
 
     /// Returns all the bytes a peer has read.
@@ -85,7 +91,7 @@ impl World {
         self.shared.lock().peer_received(self.end(peer)).to_vec()
     }
 
-    /// Looks at all the bytes a peer has read.
+    /// Looks at all the bytes a peer has read. Meanwhile the world cannot be asked anything else.
     pub fn with_received<T>(&self, peer: Peer, look: impl FnOnce(&[u8]) -> T) -> T {
         look(self.shared.lock().peer_received(self.end(peer)))
     }

@@ -38,13 +38,14 @@ pub(super) fn is_quiet() -> bool {
 ///
 /// # Panics
 ///
-/// If the test panics for one of the seeds, with the seed and how to replay it; and if one of the
-/// variables is no number.
+/// If the test panics for one of the seeds, with the seed and how to replay it; if one of the
+/// variables is neither empty nor a number, and for 0 seeds.
 pub fn for_seeds(count: u64, test: impl Fn(u64) + Sync) {
     if let Some(seed) = number_in(SEED) {
         return test(seed);
     }
     let count = number_in(SEEDS).unwrap_or(count);
+    assert!(count > 0, "0 seeds would test nothing");
     // Not the clock and not the address of anything: the hasher of each run is another one.
     let first = RandomState::new().hash_one(count);
     if let Some(seed) = first_failure(first, count, &test) {
@@ -84,9 +85,9 @@ fn first_failure(first: u64, count: u64, test: &(impl Fn(u64) + Sync)) -> Option
 
 /// Reads a number from the environment.
 fn number_in(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    let number = text.parse();
-    Some(number.unwrap_or_else(|_| panic!("{name}={text:?} is no number from 0 to 2^64 - 1")))
+    let text = std::env::var_os(name).filter(|text| !text.is_empty())?;
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    Some(number.unwrap_or_else(|| panic!("{name}={text:?} is no number from 0 to 2^64 - 1")))
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use super::seeds;
 
 /// Where the clock starts, unless a test chooses.
 const START: Time = Time::from_nanos(1_000_000_000);
-/// How many lines of its trace a failing run prints.
+/// How many lines of its trace a failing run prints; all with the environment variable
+/// `HOTLOOP_TRACE=all`.
 const SHOWN_LINES: usize = 60;
 /// How many turns in a row a loop may take without a reason.
 const IDLE_TURNS_MAX: u32 = 2;
@@ -25,7 +26,8 @@ const IDLE_TURNS_MAX: u32 = 2;
 /// A simulated network of machines with a virtual clock, drawn from one seed.
 ///
 /// See the [module](crate::sim) for how to use it. A world that is dropped because its test
-/// panics prints its seed and the end of its trace.
+/// panics prints its seed and the end of its trace, with `HOTLOOP_TRACE=all` in the environment
+/// the whole.
 pub struct World {
     pub(super) id: u32,
     seed: u64,
@@ -85,7 +87,8 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the configuration contradicts itself; the message says how.
+    /// If the configuration contradicts itself; the message says how. If there is a machine of that
+    /// name.
     pub fn node<H: Handler + 'static>(
         &mut self,
         name: &str,
@@ -108,7 +111,7 @@ impl World {
         options: NodeOptions,
         handler: H,
     ) -> Node<H> {
-        let host = self.index(host);
+        let host = self.detached(host);
         assert!(self.runners[host].is_none(), "host {} runs a loop", self.name(host));
         self.shared.lock().restart(host, &options);
         self.start(host, options, handler)
@@ -133,6 +136,10 @@ impl World {
     }
 
     /// Adds a machine without a loop, for peers.
+    ///
+    /// # Panics
+    ///
+    /// If there is one of that name.
     pub fn host(&mut self, name: &str) -> Host {
         let host = self.add_machine(name, &NodeOptions::default());
         self.host_at(host)
@@ -175,6 +182,39 @@ impl World {
         host.index
     }
 
+    /// # Panics
+    ///
+    /// If the machine is off.
+    pub(super) fn up(&self, host: impl Into<Host>) -> HostIndex {
+        let host = self.index(host);
+        let is_up = self.shared.lock().machine_mut(host).is_up;
+        assert!(is_up, "host {} has crashed", self.name(host));
+        host
+    }
+
+    /// # Panics
+    ///
+    /// If the machine runs no loop.
+    pub(super) fn running(&self, host: impl Into<Host>) -> HostIndex {
+        let host = self.index(host);
+        let runs = self.runners[host].is_some() || self.is_attached(host);
+        assert!(runs, "host {} runs no loop", self.name(host));
+        host
+    }
+
+    /// # Panics
+    ///
+    /// If the caller drives the machine's loop.
+    fn detached(&self, host: impl Into<Host>) -> HostIndex {
+        let host = self.index(host);
+        assert!(!self.is_attached(host), "host {}: its loop is attached", self.name(host));
+        host
+    }
+
+    fn is_attached(&self, host: HostIndex) -> bool {
+        self.shared.lock().machine_mut(host).is_attached
+    }
+
     /// Returns an address of a machine.
     pub fn addr(&self, host: impl Into<Host>, port: u16) -> SocketAddr {
         let host = self.index(host);
@@ -207,6 +247,20 @@ impl World {
     /// If the machine runs no loop (any more).
     pub fn net<H: 'static>(&mut self, node: Node<H>) -> &mut Net {
         self.event_loop(node).net()
+    }
+
+    /// Closes all connections of a node, as its process would before it ends
+    /// ([`Loop::close_all`]). The network and the peers go on meanwhile, but no other node.
+    ///
+    /// # Panics
+    ///
+    /// If the machine runs no loop (any more); passes on a panic of the handler.
+    pub fn close_all<H: Handler + 'static>(&mut self, node: Node<H>, grace: Duration) {
+        let host = self.index(node);
+        self.touched.push(host);
+        let Runner { event_loop, handler, .. } = self.runner(host);
+        let closed = event_loop.close_all(&mut **handler, grace);
+        closed.expect("a simulated wait does not fail");
     }
 
     /// Lends a node's handler.
@@ -256,17 +310,24 @@ impl World {
     ///
     /// As [`handler`](World::handler).
     pub fn shut<H: Handler + 'static>(&mut self, node: Node<H>) -> H {
+        // Refuses before anything is taken.
+        self.handler(node);
         let host = self.index(node);
-        self.runner(host);
         let runner = self.runners[host].take().expect("it was there a moment ago");
+        self.shared.lock().note(host, What::Host("is shut"));
         drop(runner.event_loop);
         let observed = runner.handler.into_any().downcast::<Observed<H>>();
-        observed.expect("a node is given out with its handler's type").checked.into_inner()
+        observed.expect("its type was looked at first").checked.into_inner()
     }
 
-    /// Turns a machine off: no FIN, no RST, no answer. Its loop and handler are dropped.
+    /// Turns a machine off: no FIN, no RST, no answer. Its loop and handler are dropped; it comes
+    /// back with [`restart`](World::restart).
+    ///
+    /// # Panics
+    ///
+    /// If its loop is [attached](World::attach): that one is the caller's to drop.
     pub fn crash(&mut self, host: impl Into<Host>) {
-        let host = self.index(host);
+        let host = self.detached(host);
         self.shared.lock().crash(host);
         self.runners[host] = None;
     }
@@ -326,17 +387,15 @@ impl World {
     /// has happened.
     fn advance(&mut self, go_on: impl FnOnce(&mut Network) -> Stepped) -> bool {
         if let Some(host) = self.turning.take() {
+            self.shared.lock().machine_mut(host).is_given = false;
             self.plan_turn(host);
         }
         self.plan_touched();
         let mut network = self.shared.lock();
         network.notice_signals();
         let stepped = go_on(&mut network);
-        let failure = network.take_failure();
+        network.tell_failure();
         drop(network);
-        if let Some(why) = failure {
-            panic!("{why}");
-        }
         if let Stepped::Turn(host) = stepped {
             self.give_turn(host);
         }
@@ -367,12 +426,16 @@ impl World {
             return;
         };
         self.turning = Some(host);
-        self.shared.lock().note(host, What::Host("turn"));
+        let mut network = self.shared.lock();
+        network.note(host, What::Host("turn"));
+        network.machine_mut(host).is_given = true;
+        drop(network);
         let turn = runner.event_loop.turn(&mut *runner.handler, Duration::MAX);
         let turn = turn.expect("a simulated wait does not fail");
         self.turning = None;
         runner.is_stopped = turn.stopped;
         let mut network = self.shared.lock();
+        network.machine_mut(host).is_given = false;
         let shown = network.machine_mut(host).clock;
         if let Some(wait) = runner.event_loop.next_wait() {
             network.plan_turn(host, shown + wait);
@@ -380,7 +443,7 @@ impl World {
         network.charge_turn(host);
         let machine = network.machine_mut(host);
         let disturbed = std::mem::take(&mut machine.disturbed);
-        let idle = turn.callbacks == 0 && machine.turn_calls == 0 && machine.turn_events == 0;
+        let idle = turn.callbacks == 0 && machine.turn_progress == 0 && machine.turn_events == 0;
         let unreasoned = idle && runner.was_pending && !disturbed;
         runner.idle_turns = if unreasoned { runner.idle_turns + 1 } else { 0 };
         runner.was_pending = turn.pending && !runner.event_loop.was_asked();
@@ -409,14 +472,17 @@ impl World {
 
 fn observed<H: Handler + 'static>(handler: &mut Box<dyn AnyHandler>) -> &mut Observed<H> {
     let observed = (**handler).as_any().downcast_mut::<Observed<H>>();
-    observed.expect("a node is given out with its handler's type")
+    let wanted = std::any::type_name::<H>();
+    observed.unwrap_or_else(|| panic!("the machine runs a handler of another type than {wanted}"))
 }
 
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() && !self.is_silent && !seeds::is_quiet() {
             let seed = self.seed;
-            let trace = self.shared.lock().trace_text(SHOWN_LINES);
+            let is_all = std::env::var_os("HOTLOOP_TRACE").is_some_and(|lines| lines == "all");
+            let most = if is_all { usize::MAX } else { SHOWN_LINES };
+            let trace = self.shared.lock().trace_text(most);
             eprintln!("seed {seed} has failed; to replay it: HOTLOOP_SEED={seed}\n{trace}");
         }
     }

@@ -45,8 +45,8 @@ pub struct Conn {
     pub passed_inbound: bool,
     pub has_idle_timeout: bool,
     pub has_panicked: bool,
-    /// It said `Closed` though nobody here has closed it: it has to end.
-    pub has_to_end: bool,
+    /// Since when it has to end: closed here, or `Closed` was answered though nobody had.
+    pub ends_since: Option<Time>,
 }
 
 impl Conn {
@@ -74,7 +74,7 @@ impl Conn {
             passed_inbound: false,
             has_idle_timeout: setup.idle_ms.is_some(),
             has_panicked: false,
-            has_to_end: false,
+            ends_since: None,
         }
     }
 

@@ -102,14 +102,16 @@ impl Model {
         let was_open = net.is_open(id);
         let sent =
             if shared { net.write_shared(id, Bytes::from(data)) } else { net.write(id, &data) };
-        let (high, hard) = (self.setup.marks.1, self.setup.marks.2);
+        let (high, hard, now) = (self.setup.marks.1, self.setup.marks.2, net.now());
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.takes_writes()) else {
             return assert_eq!(sent, Sent::Closed, "C8: {id}: a write to what takes none");
         };
         let cost = net.queued_cost(id);
         match sent {
             // The loop knows that it has ended, or that a send has failed.
-            Sent::Closed => conn.has_to_end = true,
+            Sent::Closed => {
+                conn.ends_since.get_or_insert(now);
+            }
             Sent::Queued | Sent::Pressured => {
                 assert!(was_open, "C8: {id}: taken, and not open");
                 assert_eq!(net.queued_bytes(id), before.0 + len, "C8: {id}: taken");
@@ -136,7 +138,7 @@ impl Model {
                 } else {
                     assert!(!self.setup.refuses && over_hard, "C8: {id}: closed for a refusal");
                     conn.passed_outbound = true;
-                    conn.has_to_end = true;
+                    conn.ends_since.get_or_insert(now);
                 }
             }
         }
@@ -157,19 +159,19 @@ impl Model {
     }
 
     pub fn close(&mut self, net: &mut Net, id: ConnId) {
-        let was_open = net.is_open(id);
+        let (was_open, now) = (net.is_open(id), net.now());
         net.close(id);
         assert!(!net.is_open(id), "C5: {id}: closed, and open");
         self.clock.forget_owned(id);
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_live()) {
             conn.is_closed = was_open;
-            conn.has_to_end = true;
+            conn.ends_since.get_or_insert(now);
         }
     }
 
     fn abort(&mut self, net: &mut Net, this: Option<ConnId>, target: Target) {
         let id = self.resolve(this, target);
-        let was_open = net.is_open(id);
+        let (was_open, now) = (net.is_open(id), net.now());
         net.abort(id);
         assert!(!net.is_open(id), "C5: {id}: aborted, and open");
         assert_eq!(net.queued_bytes(id), 0, "C5: {id}: aborted, and bytes are queued");
@@ -177,7 +179,7 @@ impl Model {
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.end.is_none()) {
             conn.is_aborted |= was_open;
             conn.overridden |= !was_open;
-            conn.has_to_end = true;
+            conn.ends_since.get_or_insert(now);
         }
     }
 

@@ -453,8 +453,8 @@ fn draw_timer_nanos(random: &mut Random) -> u64 {
 
 /// Not so short that a run is nothing but the ticks of one timer.
 fn draw_period_nanos(random: &mut Random) -> u64 {
-    let bits = 10 + random.below(17);
-    1_000_000 + random.below(1 << bits)
+    let bits = 10 + random.below(18);
+    5_000_000 + random.below(1 << bits)
 }
 
 fn draw_dialled(random: &mut Random) -> Dialled {

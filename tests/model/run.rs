@@ -9,7 +9,7 @@ use std::time::Duration;
 use hotloop::CloseReason;
 use hotloop::sim::{Faults, Host, Link, Node, Peer, Report, Script, World};
 
-use crate::model::{Model, Planned, key_of};
+use crate::model::{Conn, Model, Planned, key_of};
 use crate::program::{Act, OPS, Op, Program};
 use crate::random::{Random, bytes_of};
 
@@ -32,6 +32,8 @@ struct Run<'a> {
     clients: [Host; 2],
     servers: Host,
     peers: Vec<Peer>,
+    /// Peers that have finished before the end of the program.
+    early: BTreeSet<u64>,
     /// Peers of loops that were dropped.
     orphans: BTreeSet<u64>,
     dropped: u32,
@@ -78,9 +80,9 @@ impl Run<'_> {
             model.listen(net);
         });
         let random = Random::new(program.seed ^ 1);
-        let (peers, orphans) = (Vec::new(), BTreeSet::new());
+        let (peers, orphans, early) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         let clients = [near, far];
-        Run { program, world, node, clients, servers, peers, orphans, dropped: 0, random }
+        Run { program, early, world, node, clients, servers, peers, orphans, dropped: 0, random }
     }
 
     fn model(&mut self) -> &mut Model {
@@ -118,6 +120,10 @@ impl Run<'_> {
 
     fn key(&self, peer: Peer) -> u64 {
         key_of(self.world.state(peer).local)
+    }
+
+    fn had_cut(&self) -> bool {
+        self.program.acts.iter().any(|(_, act)| matches!(act, Act::Cut | Act::CutOneWay(_)))
     }
 
     fn some_peer(&self, number: usize) -> Option<Peer> {
@@ -250,6 +256,7 @@ impl Run<'_> {
 
     /// Ends all trouble, and sees that what is due comes: first while everybody is still there.
     fn calm(&mut self) {
+        self.early = self.model().outside.finished.clone();
         self.world.faults(self.node, Faults::none());
         self.world.default_link(Link::lan());
         self.world.heal_all();
@@ -270,6 +277,11 @@ impl Run<'_> {
         self.meet_servers();
         for peer in self.peers.clone() {
             self.finish_peer(peer);
+        }
+        // Those that a slot was found for late.
+        for _ in 0..3 {
+            self.run_for(Duration::from_secs(30));
+            self.world.call(self.node, |model, net| model.close_own(net));
         }
         self.run_for(Duration::from_secs(60));
         self.world.call(self.node, |model, net| model.check_all_ended(net));
@@ -294,13 +306,12 @@ impl Run<'_> {
 
     /// What the peers have read is what was written to them, from its beginning (C5, C7, C8).
     fn check_peers(&mut self) {
-        let ends: BTreeMap<u64, (CloseReason, u64, u64)> = self
+        let ends: BTreeMap<u64, Conn> = self
             .model()
             .conns
             .values()
             .filter(|conn| conn.is_open && !conn.is_own)
-            .filter_map(|conn| Some((conn.key, conn.end?, conn.accepted)))
-            .map(|(key, (reason, dropped), accepted)| (key, (reason, dropped, accepted)))
+            .map(|conn| (conn.key, conn.clone()))
             .collect();
         for peer in self.peers.clone() {
             let (key, state) = (self.key(peer), self.world.state(peer));
@@ -311,25 +322,23 @@ impl Run<'_> {
             assert!(received == expected, "C7: {peer:?} got other bytes than were written");
             let is_dropped = self.orphans.contains(&key);
             let disturbed = self.model().is_deadly || self.model().outside.resets.contains(&key);
-            let Some((reason, dropped, accepted)) = ends.get(&key).filter(|_| !is_dropped) else {
-                continue;
-            };
+            let Some(conn) = ends.get(&key).filter(|_| !is_dropped) else { continue };
+            let Some((reason, dropped)) = conn.end else { continue };
             let orderly = matches!(reason, CloseReason::LocalClose | CloseReason::PeerClosed);
             if orderly && !disturbed {
-                let got = (received.len() as u64, *dropped, state.read_closed, state.is_reset);
-                let all = (*accepted, 0, true, false);
+                let got = (received.len() as u64, dropped, state.read_closed, state.is_reset);
+                let all = (conn.accepted, 0, true, false);
                 assert_eq!(
                     got, all,
                     "C5: {peer:?}, closed with {reason}: bytes, dropped, FIN, RST"
                 );
             }
-            if *reason == CloseReason::LocalAbort && !disturbed {
+            if reason == CloseReason::LocalAbort && !disturbed {
                 // Behind both FINs there is nothing to reset.
-                let is_over = state.read_closed && self.model().outside.finished.contains(&key);
-                assert!(
-                    state.is_reset || is_over,
-                    "C5: {peer:?} was aborted without a reset: {state:?}"
-                );
+                let is_over = state.read_closed && self.early.contains(&key);
+                // And one that meets a partition is lost.
+                let is_reset = state.is_reset || is_over || self.had_cut();
+                assert!(is_reset, "C5: {peer:?} was aborted without a reset: {state:?}");
             }
         }
     }

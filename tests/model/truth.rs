@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hotloop::sim::Dialect;
-use hotloop::{CloseReason, ConnId, LimitKind, Net, TimeoutKind};
+use hotloop::{CloseReason, ConnId, LimitKind, Net, Time, TimeoutKind};
 
-use crate::model::Model;
+use crate::model::{Conn, Model};
 use crate::program::Dialled;
 
 impl Model {
@@ -82,17 +82,23 @@ impl Model {
     /// Everybody is there, nothing goes wrong, and much time has passed (C9, C11, C13).
     pub fn check_nothing_is_owed(&self, net: &Net, is_full: bool) {
         assert!(!self.wake_due, "C16: a wake was lost");
+        for (id, conn) in &self.conns {
+            // Its queue is read, and the longest linger is 20 seconds.
+            let is_late = |since: Time| net.now().since(since) > Duration::from_secs(25);
+            let is_overdue =
+                conn.end.is_none() && !conn.is_own && conn.ends_since.is_some_and(is_late);
+            assert!(!is_overdue, "C5: {id} has to end: {conn:?}");
+        }
         for (id, conn) in self.conns.iter().filter(|(id, _)| net.is_open(**id)) {
             // The other end of an own one may wait in the backlog for a slot, as a young one has.
             let is_young = net.now().since(conn.begun) < Duration::from_secs(10);
             if !conn.is_open || conn.is_own || is_young {
                 continue;
             }
-            assert!(!conn.has_to_end, "C11: {id} has to end: {conn:?}");
             assert_eq!(net.queued_bytes(*id), 0, "C11: {id}: bytes are queued: {conn:?}");
             assert!(!conn.owed || is_full, "C9: {id}: on_writable is owed: {conn:?}");
             assert_eq!(conn.left, 0, "C13: {id}: kept bytes were not shown: {conn:?}");
-            if !conn.read_closed {
+            if !conn.read_closed && !self.outside.resets.contains(&conn.key) {
                 let sent = self.outside.sent.get(&conn.key).copied().unwrap_or(0);
                 assert_eq!(conn.consumed, sent, "C11: {id}: bytes were not shown: {conn:?}");
                 let finished = self.outside.finished.contains(&conn.key);
@@ -101,13 +107,15 @@ impl Model {
         }
     }
 
-    /// Closes what nobody outside will end: connections to ourselves.
+    /// Closes what nobody outside will end: connections to ourselves, those whose peer's reset was
+    /// lost, and those that were left half-open.
     pub fn close_own(&mut self, net: &mut Net) {
-        let open = |conn: &&crate::model::Conn| conn.end.is_none();
+        let is_lost = |conn: &Conn| self.outside.resets.contains(&conn.key);
+        let is_left = |conn: &Conn| conn.is_own || conn.read_closed || is_lost(conn);
         let own: Vec<ConnId> = self
             .conns
             .iter()
-            .filter(|(_, conn)| open(conn) && (conn.is_own || conn.read_closed))
+            .filter(|(_, conn)| conn.end.is_none() && is_left(conn))
             .map(|(id, _)| *id)
             .collect();
         own.into_iter().for_each(|id| self.close(net, id));

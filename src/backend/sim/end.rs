@@ -45,6 +45,8 @@ pub(super) enum Fin {
 /// A send in flight: handles of its segments, where the bytes were, and what they were.
 #[derive(Debug)]
 pub(super) struct Flight {
+    /// When it is done at the earliest.
+    pub(super) due: Time,
     held: Vec<(Segment, usize, usize)>,
     pub(super) copy: Vec<u8>,
 }
@@ -76,6 +78,8 @@ pub(super) struct End {
     /// How much more the other end has room for.
     pub(super) credit: usize,
     pub(super) fin: Fin,
+    /// Its FIN was sent, and did not get through yet.
+    pub(super) is_fin_lost: bool,
     /// The owner found no room and waits for some (`SOCK_NOSPACE`).
     pub(super) no_space: bool,
     /// When the latest packet to this end arrives: they do not overtake each other.
@@ -104,6 +108,8 @@ pub(super) struct End {
     pub(super) watch_write: bool,
     /// Completion: in the backend's own buffers, and not received by the loop.
     pub(super) arrived: VecDeque<u8>,
+    /// Completion: the loop was told of the end of the stream, or of the error.
+    pub(super) end_shown: bool,
     pub(super) flight: Option<Flight>,
     pub(super) raw: Option<Box<Raw>>,
 }
@@ -126,6 +132,7 @@ impl End {
             send_max: usize::MAX,
             credit: 0,
             fin: Fin::No,
+            is_fin_lost: false,
             no_space: false,
             latest_arrival: Time::default(),
             giving_up: false,
@@ -140,6 +147,7 @@ impl End {
             watch_read: true,
             watch_write: true,
             arrived: VecDeque::new(),
+            end_shown: false,
             flight: None,
             raw: None,
         }
@@ -162,7 +170,10 @@ impl End {
 
     /// Returns whether there is nothing left for the other end to wait for.
     pub(super) fn is_settled(&self) -> bool {
-        self.unsent.is_empty() && self.unacked == 0 && self.stage != Stage::Connecting
+        self.unsent.is_empty()
+            && self.unacked == 0
+            && !self.is_fin_lost
+            && self.stage != Stage::Connecting
     }
 
     pub(super) fn is_dead(&self) -> bool {
@@ -234,10 +245,10 @@ pub(super) fn copy_out(queue: &mut VecDeque<u8>, place: &mut [u8]) {
 }
 
 impl Flight {
-    pub(super) fn new(pieces: Pieces<'_>) -> Flight {
+    pub(super) fn new(pieces: Pieces<'_>, due: Time) -> Flight {
         let mut copy = Vec::new();
         pieces.clone().for_each(|piece| copy.extend_from_slice(piece.bytes));
-        Flight { held: pieces.map(hold).collect(), copy }
+        Flight { due, held: pieces.map(hold).collect(), copy }
     }
 
     /// # Panics

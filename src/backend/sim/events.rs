@@ -101,7 +101,7 @@ impl Network {
         events: &mut Vec<Event>,
     ) -> bool {
         self.report.calls += 1;
-        if self.machines[host].is_attached {
+        if !self.machines[host].is_given {
             self.run_until_due(host, deadline);
         }
         let before = events.len();
@@ -115,7 +115,7 @@ impl Network {
 
     fn start_turn(&mut self, host: HostIndex) {
         self.report.turns += 1;
-        self.machines[host].turn_calls = 0;
+        self.machines[host].turn_progress = 0;
         let machine = &self.machines[host];
         if !machine.ready.is_empty() || !machine.done.is_empty() || machine.signal.is_raised() {
             self.plan_turn(host, self.now);
@@ -204,6 +204,7 @@ impl Network {
         let readable = watched || hang_up || (end.watch_read && end.is_at_end());
         let writable = end.watch_write;
         if end.watch_read {
+            end.end_shown = end.is_at_end();
             end.pull();
             self.tell_room(index);
         }
@@ -229,6 +230,7 @@ impl Network {
         let name = self.machines[host].name.clone();
         loop {
             self.notice_signals();
+            self.tell_failure();
             let machine = &self.machines[host];
             let clock = machine.clock.max(self.now);
             if self.next_at().is_some_and(|at| at <= clock) {
@@ -247,7 +249,9 @@ impl Network {
                 Stepped::Turn(other) => postponed.push(other),
                 Stepped::Happened => {}
                 Stepped::Quiet => {
-                    let wake_at = deadline.unwrap_or_else(|| panic!("{name} sleeps for ever"));
+                    let wake_at = deadline.unwrap_or_else(|| {
+                        panic!("host {name} waits without a deadline, and nothing will happen")
+                    });
                     self.now = self.now.max(wake_at);
                 }
             }

@@ -52,7 +52,8 @@ pub enum Fault {
     Refused,
     /// A SYN vanishes; TCP sends it again after 1, 3, 7, 15 … seconds.
     Swallowed,
-    /// A packet meets a partition, and waits there until it is healed.
+    /// A packet meets a partition, and waits there until it is healed; a RST, which is sent once,
+    /// is lost.
     Held,
 }
 

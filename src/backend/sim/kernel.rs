@@ -1,7 +1,7 @@
 //! The system calls of a simulated kernel.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::backend::{Accept, Close, Connect, Event, Sock};
@@ -14,10 +14,10 @@ use crate::sys::errno::{
 };
 use crate::time::Time;
 
-use super::end::{EndIndex, Fin, Owner, Stage};
+use super::end::{End, EndIndex, Fin, Owner, Stage};
 use super::faults::Fault;
 use super::machine::{Listener, Socket};
-use super::network::{Action, Network};
+use super::network::{Action, Network, Packet};
 use super::options::{Dialect, NodeOptions};
 use super::peer::Script;
 use super::trace::{HostIndex, What};
@@ -28,9 +28,11 @@ const ACCEPT_ERRORS: &[i32] =
 const CONNECT_ERRORS: &[i32] = &[EMFILE, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH];
 
 impl Network {
-    /// Reads a machine's clock, which costs the machine some time.
+    /// Reads a machine's clock.
     pub(super) fn clock(&mut self, host: HostIndex) -> Time {
-        let step_back = self.fault(host, Fault::ClockStepBack);
+        // Not when a test looks at a loop between turns: that changes nothing.
+        let is_turn = self.machines[host].is_given || self.machines[host].is_attached;
+        let step_back = is_turn && self.fault(host, Fault::ClockStepBack);
         let back = if step_back { self.random.below(1_000_000) } else { 0 };
         let clock = self.machines[host].clock.max(self.now);
         self.machines[host].clock = clock;
@@ -48,9 +50,8 @@ impl Network {
         machine.clock = machine.clock.max(self.now) + spent;
     }
 
-    pub(super) fn count_call(&mut self, host: HostIndex) {
+    pub(super) fn count_call(&mut self) {
         self.report.calls += 1;
-        self.machines[host].turn_calls += 1;
     }
 
     /// Returns the end that a loop's socket is.
@@ -60,7 +61,7 @@ impl Network {
     /// If the loop uses a descriptor that is closed, or another's: what a kernel would answer
     /// with `EBADF`, or worse.
     pub(super) fn socket_end(&mut self, host: HostIndex, sock: &Sock) -> EndIndex {
-        self.count_call(host);
+        self.count_call();
         let machine = &self.machines[host];
         let name = &machine.name;
         let Some(found) = machine.view(sock.handle) else {
@@ -80,7 +81,7 @@ impl Network {
         mut addr: SocketAddr,
         options: &ListenOptions,
     ) -> io::Result<(i32, SocketAddr)> {
-        self.count_call(host);
+        self.count_call();
         let machine = &mut self.machines[host];
         if machine.is_full() {
             return Err(Errno(EMFILE).into());
@@ -124,13 +125,15 @@ impl Network {
     }
 
     pub(super) fn accept(&mut self, host: HostIndex, listener: &Sock, key: Key) -> Accept {
-        self.count_call(host);
+        self.count_call();
         let found = self.machines[host].descriptor(listener.handle);
         let found = found.filter(|found| found.key == listener.key).map(|found| found.socket);
         let Some(Socket::Listener(index)) = found else {
             panic!("{}: {listener:?} is no listener", self.machines[host].name);
         };
         if let Some(errno) = self.machines[host].scripted_accepts.pop_front() {
+            // Something was used up: a loop that goes on at once does not spin.
+            self.machines[host].turn_progress += 1;
             return Accept::Failed(Errno(errno));
         }
         if self.machines[host].is_full() {
@@ -144,12 +147,22 @@ impl Network {
             return Accept::Failed(self.fail_accept(host, index));
         }
         let end = self.listener(host, index).waiting.pop_front().expect("it is not empty");
-        let handle = self.machines[host].open(key, Socket::Conn(end));
+        let handle = self.open_conn(host, key, end);
         let accepted = self.end_mut(end);
         accepted.owner = Owner::Socket { key, handle };
         let peer = accepted.remote;
         self.wake(host, handle);
         Accept::Accepted { handle, peer }
+    }
+
+    /// # Panics
+    ///
+    /// If the loop has given a slot away whose socket is still being closed (C10).
+    fn open_conn(&mut self, host: HostIndex, key: Key, end: EndIndex) -> i32 {
+        let machine = &mut self.machines[host];
+        let is_taken = machine.is_closing(key);
+        assert!(!is_taken, "{}: {key:?} has the slot of a close in flight", machine.name);
+        machine.open(key, Socket::Conn(end))
     }
 
     /// Draws what an accept fails with; some errors take a waiting connection with them.
@@ -172,7 +185,8 @@ impl Network {
         key: Key,
         addr: SocketAddr,
     ) -> io::Result<(i32, Connect)> {
-        self.count_call(host);
+        self.count_call();
+        let addr = reachable(addr);
         let mut failed = self.machines[host].is_full().then_some(EMFILE);
         if failed.is_none() && self.fault(host, Fault::ConnectError) {
             failed = Some(CONNECT_ERRORS[self.random.index(CONNECT_ERRORS.len())]);
@@ -187,7 +201,7 @@ impl Network {
             local.set_port(addr.port());
         }
         let index = self.open_end(host, local, addr, Owner::Orphan);
-        let handle = self.machines[host].open(key, Socket::Conn(index));
+        let handle = self.open_conn(host, key, index);
         self.end_mut(index).owner = Owner::Socket { key, handle };
         if let Some(errno) = failed {
             self.end_mut(index).stage = Stage::Dead;
@@ -199,13 +213,8 @@ impl Network {
 
     /// Returns the address that a connect to another one comes from.
     pub(super) fn ephemeral_addr(&mut self, host: HostIndex, to: SocketAddr) -> SocketAddr {
-        let is_local = to.ip().is_loopback() || to.ip().is_unspecified();
         let machine = &mut self.machines[host];
-        let ip = match to.ip() {
-            IpAddr::V4(_) if is_local => IpAddr::from([127, 0, 0, 1]),
-            ip if is_local => ip,
-            _ => IpAddr::V4(machine.ip),
-        };
+        let ip = if to.ip().is_loopback() { to.ip() } else { IpAddr::V4(machine.ip) };
         SocketAddr::new(ip, machine.ephemeral_port())
     }
 
@@ -223,7 +232,9 @@ impl Network {
     pub(super) fn shutdown(&mut self, host: HostIndex, conn: &Sock) -> Result<(), Errno> {
         let index = self.socket_end(host, conn);
         let end = self.end_mut(index);
-        if end.stage != Stage::Open {
+        if end.stage != Stage::Open || (end.fin_in && end.fin == Fin::Sent) {
+            // `inet_shutdown` wakes whoever polls even so.
+            self.wake(host, conn.handle);
             return Err(Errno(ENOTCONN));
         }
         assert!(end.flight.is_none(), "a FIN overtakes what is in flight");
@@ -248,7 +259,7 @@ impl Network {
     }
 
     pub(super) fn close(&mut self, host: HostIndex, sock: &Sock, reset: bool) -> Close {
-        self.count_call(host);
+        self.count_call();
         let machine = &self.machines[host];
         let name = &machine.name;
         let Some(found) = machine.view(sock.handle) else {
@@ -269,6 +280,7 @@ impl Network {
         let (handle, key) = (sock.handle, sock.key);
         if let Some(closing) = self.machines[host].descriptor(handle) {
             (closing.socket, closing.is_closing) = (socket, true);
+            self.machines[host].closing += 1;
         }
         let life = self.machines[host].life;
         self.queue.plan(at, Action::Closed { host, life, handle, key, reset });
@@ -302,6 +314,22 @@ impl Network {
         let now = self.now;
         self.machines[host].restart(options, now);
         self.note(host, What::Host("starts again"));
+        self.reset_unanswered(host);
+    }
+
+    /// What others send again finds a machine that knows nothing of it.
+    fn reset_unanswered(&mut self, host: HostIndex) {
+        for index in 0..self.ends.len() {
+            let is_lost = |end: &&End| {
+                end.remote_host == Some(host)
+                    && end.stage == Stage::Open
+                    && !end.is_settled()
+                    && end.other.and_then(|other| self.end(other)).is_none_or(End::is_dead)
+            };
+            if let Some(sender) = self.end(index).filter(is_lost).map(|end| end.host) {
+                self.send_packet(host, sender, index, index, Packet::Rst);
+            }
+        }
     }
 
     /// Closes a descriptor and what it stands for.
@@ -322,4 +350,15 @@ impl Network {
             self.leave(waiting, true);
         }
     }
+}
+
+/// Returns where a connect to an address goes: to the unspecified one is to this host (`ip(7)`).
+pub(super) fn reachable(mut addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr.ip() {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
+    }
+    addr
 }

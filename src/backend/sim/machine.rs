@@ -111,15 +111,19 @@ pub(crate) struct Machine {
     pub(crate) turn_at: Option<Time>,
     /// Its loop waits by itself: nobody else gives it turns.
     pub(crate) is_attached: bool,
+    /// The world gives its loop a turn: its wait only looks.
+    pub(crate) is_given: bool,
     /// A fault was injected since the last turn.
     pub(crate) disturbed: bool,
-    /// System calls since the last turn began, waits not.
-    pub(crate) turn_calls: u64,
+    /// System calls since the last turn began that came to something, waits not.
+    pub(crate) turn_progress: u64,
     /// Events that the last wait reported.
     pub(crate) turn_events: usize,
     descriptors: Vec<Option<Descriptor>>,
     free: BinaryHeap<Reverse<usize>>,
     open: usize,
+    /// How many closes are in flight.
+    pub(super) closing: usize,
     pub(super) listeners: Vec<Option<Listener>>,
     next_port: u16,
     /// Sockets that were woken since they were reported.
@@ -156,12 +160,14 @@ impl Machine {
             clock: now,
             turn_at: None,
             is_attached: false,
+            is_given: false,
             disturbed: false,
-            turn_calls: 0,
+            turn_progress: 0,
             turn_events: 0,
             descriptors: Vec::new(),
             free: BinaryHeap::new(),
             open: 0,
+            closing: 0,
             listeners: Vec::new(),
             next_port: EPHEMERAL_MIN,
             ready: VecDeque::new(),
@@ -190,7 +196,7 @@ impl Machine {
     /// Forgets what was open. The loop that is dropped afterwards finds nothing to close.
     pub(super) fn turn_off(&mut self) {
         self.is_up = false;
-        self.open = 0;
+        (self.open, self.closing) = (0, 0);
         self.listeners.clear();
         self.descriptors.clear();
         self.free.clear();
@@ -243,6 +249,7 @@ impl Machine {
         let index = usize::try_from(handle).expect("a handle is not negative");
         if let Some(gone) = self.descriptors[index].take() {
             self.open -= 1;
+            self.closing -= usize::from(gone.is_closing);
             self.free.push(Reverse(index));
             self.gone.push_back(gone.key);
             if self.gone.len() > GONE_MAX {
@@ -271,6 +278,12 @@ impl Machine {
         };
         let all = self.listeners.iter().enumerate();
         all.filter(|(_, one)| one.as_ref().is_some_and(hears)).map(|(index, _)| index).collect()
+    }
+
+    /// Returns whether a close is in flight of a socket that had this slot.
+    pub(super) fn is_closing(&self, key: Key) -> bool {
+        let same = |one: &Descriptor| one.key.kind() == key.kind() && one.key.slot() == key.slot();
+        self.closing > 0 && self.descriptors.iter().flatten().any(|one| one.is_closing && same(one))
     }
 
     pub(super) fn add_listener(&mut self, listener: Listener) -> usize {

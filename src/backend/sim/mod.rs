@@ -27,7 +27,7 @@ mod transfer;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use crate::backend::{Accept, Backend, Close, Connect, Event, Recv, Send, Signal, Sock};
 use crate::error::Errno;
@@ -55,7 +55,12 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Network> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.0.try_lock() {
+            Ok(network) => network,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The world and its loops are on one thread: to wait here would be for ever.
+            Err(TryLockError::WouldBlock) => panic!("the world is used inside with_received"),
+        }
     }
 }
 
@@ -82,6 +87,9 @@ impl Sim {
         let mut network = self.shared.lock();
         let result = call(&mut network, self.host);
         let answer = answer(&result);
+        if !matches!(answer, Answer::WouldBlock | Answer::Failed(_)) {
+            network.machine_mut(self.host).turn_progress += 1;
+        }
         network.note(self.host, What::Call { name, key: Some(key), answer });
         result
     }
@@ -230,3 +238,6 @@ fn of_result<T>(result: &io::Result<T>) -> Answer {
         Err(error) => Answer::Failed(crate::sys::errno::of_io(error)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -128,6 +128,8 @@ impl Network {
 
     /// Adds a machine.
     pub(crate) fn add_machine(&mut self, name: &str, options: &NodeOptions) -> HostIndex {
+        let is_new = self.machines.iter().all(|machine| machine.name != name);
+        assert!(is_new, "there is a host {name} already");
         let host = self.machines.len();
         let number = u16::try_from(host + 1).expect("fewer than 65,535 hosts");
         let [high, low] = number.to_be_bytes();
@@ -153,8 +155,13 @@ impl Network {
         self.failure.get_or_insert(why);
     }
 
-    pub(crate) fn take_failure(&mut self) -> Option<String> {
-        self.failure.take()
+    /// # Panics
+    ///
+    /// If the run has failed, once.
+    pub(crate) fn tell_failure(&mut self) {
+        if let Some(why) = self.failure.take() {
+            panic!("{why}");
+        }
     }
 
     pub(crate) fn machine_mut(&mut self, host: HostIndex) -> &mut Machine {

@@ -91,8 +91,14 @@ impl NodeOptions {
     }
 
     /// Sets how many descriptors the process may have open, listeners included; beyond that
-    /// accepts and connects answer `EMFILE`. Default: 20,000.
+    /// accepts and connects answer `EMFILE`. The loop leaves 64 of them to the program, unless
+    /// [`Config::max_connections`] says otherwise. Default: 20,000.
+    ///
+    /// # Panics
+    ///
+    /// If it is 0.
     pub fn descriptors_max(mut self, descriptors: usize) -> Self {
+        assert!(descriptors > 0, "descriptors_max 0 could open nothing");
         self.descriptors_max = descriptors;
         self
     }
@@ -194,7 +200,7 @@ impl Link {
     }
 
     /// Sets how likely a packet is lost: it comes when TCP has sent it again, 200 ms later, or
-    /// 600 if that one is lost, too …
+    /// 600 if that one is lost, too … A lost SYN is an ordinary packet here; see [`swallow`](Link::swallow).
     ///
     /// # Panics
     ///
@@ -214,7 +220,7 @@ impl Link {
         self
     }
 
-    /// Sets how likely a SYN vanishes; it is sent again after 1, 3, 7, 15 … seconds, six times.
+    /// Sets how likely a SYN vanishes, 1 makes a black hole; it is sent again after 1, 3, 7, 15 … seconds, six times.
     ///
     /// # Panics
     ///

@@ -8,6 +8,7 @@ use crate::error::Errno;
 use crate::sys::errno::ECONNREFUSED;
 
 use super::end::{End, EndIndex, Fin, Owner, Stage};
+use super::kernel::reachable;
 use super::network::{Action, Network, Packet};
 use super::trace::{HostIndex, What};
 
@@ -26,6 +27,7 @@ enum Step {
     Expect(Vec<u8>),
     ExpectEnd,
     ExpectReset,
+    ExpectRefused,
     Wait(Duration),
     Read(bool),
     Urgent(u8),
@@ -60,9 +62,15 @@ impl Script {
         self.then(Step::ExpectEnd)
     }
 
-    /// Waits for a reset; bytes before it are read and kept.
+    /// Waits for a reset by the other side; bytes before it are read and kept. Any other end fails
+    /// the run.
     pub fn expect_reset(self) -> Script {
         self.then(Step::ExpectReset)
+    }
+
+    /// Waits for the connect to fail; comes first in a script.
+    pub fn expect_refused(self) -> Script {
+        self.then(Step::ExpectRefused)
     }
 
     /// Does nothing for a while; what arrives is read.
@@ -177,6 +185,7 @@ fn is_reset(errno: i32) -> bool {
 impl Network {
     /// Connects a peer without a loop, which plays a script once it is connected.
     pub(crate) fn play(&mut self, host: HostIndex, to: SocketAddr, script: Script) -> EndIndex {
+        let to = reachable(to);
         let local = self.ephemeral_addr(host, to);
         let index = self.open_end(host, local, to, Owner::Raw);
         self.end_mut(index).raw = Some(Raw::new(script));
@@ -288,7 +297,7 @@ impl Network {
                     let raw = self.raw(index);
                     raw.seen += data.len();
                 }
-                Step::ExpectEnd | Step::ExpectReset => {}
+                Step::ExpectEnd | Step::ExpectReset | Step::ExpectRefused => {}
             }
         }
     }
@@ -306,14 +315,16 @@ impl Network {
     fn read_raw(&mut self, index: EndIndex) {
         let end = self.end_mut(index);
         let raw = end.raw.as_mut().expect("a peer has no loop");
-        if !raw.reading || end.unread.is_empty() {
+        if !raw.reading {
             return;
         }
         let (front, back) = end.unread.as_slices();
         raw.received.extend_from_slice(front);
         raw.received.extend_from_slice(back);
         end.freed += end.unread.len();
+        end.read_bytes += end.unread.len() as u64;
         end.unread.clear();
+        end.mark = None;
         self.tell_room(index);
     }
 
@@ -327,7 +338,8 @@ impl Network {
             Verdict::Wait => None,
             Verdict::Fail(why) => {
                 let (local, remote) = (end.local, end.remote);
-                self.raw(index).steps.clear();
+                // It stays before the step that failed: it is not done.
+                self.raw(index).asleep = true;
                 self.fail(format!("peer {local} of {remote}: {why}"));
                 None
             }
@@ -344,6 +356,14 @@ enum Verdict {
 fn verdict(step: &Step, end: &End, raw: &Raw) -> Verdict {
     let news = &raw.received[raw.seen..];
     let ended = (end.fin_in || end.is_dead()) && end.unread.is_empty();
+    match (step, end.is_dead() && end.other.is_none()) {
+        (Step::ExpectRefused, true) => return Verdict::Take,
+        (Step::ExpectRefused, false) => {
+            return Verdict::Fail("expected the connect to fail, and it did not".to_owned());
+        }
+        (_, true) => return Verdict::Fail(format!("the connect failed: {}", failure(end))),
+        _ => {}
+    }
     match step {
         Step::Expect(data) => match first_difference(data, news) {
             Some(at) => Verdict::Fail(unexpected(data, news, raw.seen, at)),
@@ -357,8 +377,15 @@ fn verdict(step: &Step, end: &End, raw: &Raw) -> Verdict {
         }
         Step::ExpectEnd if !end.fin_in => Verdict::Wait,
         Step::ExpectReset if !end.is_dead() => Verdict::Wait,
+        Step::ExpectReset if raw.has_reset || !end.error.is_some_and(is_reset) => {
+            Verdict::Fail(format!("expected a reset, got {}", failure(end)))
+        }
         _ => Verdict::Take,
     }
+}
+
+fn failure(end: &End) -> String {
+    end.error.map_or("its own end".to_owned(), |errno| Errno(errno).to_string())
 }
 
 fn first_difference(expected: &[u8], got: &[u8]) -> Option<usize> {

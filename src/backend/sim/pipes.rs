@@ -31,8 +31,15 @@ pub(super) struct Pipe {
 
 impl Network {
     pub(crate) fn set_link(&mut self, from: HostIndex, to: HostIndex, link: Link) {
+        self.note_way(from, to, "another link");
+        let now = self.now;
         let pipe = self.pipe(from, to);
-        (pipe.link, pipe.is_named) = (link, true);
+        // What waits for the old one's bandwidth does not hold up the new one.
+        (pipe.link, pipe.is_named, pipe.busy_until) = (link, true, now);
+    }
+
+    fn note_way(&mut self, host: HostIndex, to: HostIndex, what: &'static str) {
+        self.note(host, What::Way { what, to });
     }
 
     pub(crate) fn set_default_link(&mut self, link: Link) {
@@ -57,14 +64,21 @@ impl Network {
     }
 
     pub(crate) fn cut(&mut self, from: HostIndex, to: HostIndex) {
+        self.note_way(from, to, "cut off");
         self.pipe(from, to).is_cut = true;
     }
 
     /// Ends a partition: what it held is sent again.
     pub(crate) fn heal(&mut self, from: HostIndex, to: HostIndex) {
+        if self.is_cut(from, to) {
+            self.note_way(from, to, "healed");
+        }
         let pipe = self.pipe(from, to);
         pipe.is_cut = false;
         for (sender, receiver, packet) in std::mem::take(&mut pipe.held) {
+            if let (Packet::Fin, Some(end)) = (&packet, self.ends[sender].as_mut()) {
+                end.is_fin_lost = false;
+            }
             self.send_packet(from, to, sender, receiver, packet);
         }
     }
@@ -72,6 +86,13 @@ impl Network {
     pub(crate) fn heal_all(&mut self) {
         for (from, to) in self.pipes.keys().copied().collect::<Vec<_>>() {
             self.heal(from, to);
+        }
+    }
+
+    /// Forgets what an end, or a whole machine, would have sent again.
+    pub(super) fn forget_held(&mut self, is_gone: impl Fn(HostIndex, EndIndex) -> bool) {
+        for ((host, _), pipe) in &mut self.pipes {
+            pipe.held.retain(|(from, _, _)| !is_gone(*host, *from));
         }
     }
 
@@ -112,7 +133,12 @@ impl Network {
         let (host, Some(remote), Some(to)) = (end.host, end.remote_host, end.other) else {
             return;
         };
-        if matches!(packet, Packet::Data(_)) && self.is_reset_between(host, remote) {
+        let is_cut = self.is_cut(host, remote);
+        if is_cut && matches!(packet, Packet::Rst) {
+            // It is sent once: who was to get it is left with half a connection.
+            return self.count_fault(host, Fault::Held);
+        }
+        if !is_cut && matches!(packet, Packet::Data(_)) && self.is_reset_between(host, remote) {
             self.plan_arrival(remote, host, to, from, Packet::Rst);
             return self.plan_arrival(host, remote, from, to, Packet::Rst);
         }
@@ -133,9 +159,15 @@ impl Network {
         packet: Packet,
     ) {
         if self.pipe(host, remote).is_cut {
+            let is_fin = matches!(packet, Packet::Fin);
             self.pipe(host, remote).held.push((from, to, packet));
             self.count_fault(host, Fault::Held);
-            return self.plan_give_up(from);
+            if let Some(end) = self.ends[from].as_mut().filter(|_| is_fin) {
+                end.is_fin_lost = true;
+            }
+            // Whoever has sent hears nothing of it: with data the sender, with its answer the other.
+            self.plan_give_up(from);
+            return self.plan_give_up(to);
         }
         self.plan_arrival(host, remote, from, to, packet);
     }

@@ -28,6 +28,11 @@ impl Network {
             return self.kill(index, ETIMEDOUT);
         }
         end.syns += 1;
+        if end.other.is_some() {
+            // It was answered, and the answer is held.
+            let syns = end.syns;
+            return self.plan_syn_again(index, syns);
+        }
         let (host, remote, syns) = (end.host, end.remote_host, end.syns);
         if self.lets_syn_through(host, remote) {
             let remote = remote.expect("a SYN gets through to a machine");
@@ -63,7 +68,8 @@ impl Network {
         }
         let chosen = listeners[self.random.index(listeners.len())];
         let listener = self.machines[host].listeners[chosen].as_ref().expect("it was found");
-        if listener.waiting.len() >= listener.backlog {
+        // As `sk_acceptq_is_full`: one more than asked for.
+        if listener.waiting.len() > listener.backlog {
             return self.plan_syn_again(from, syns);
         }
         self.admit(from, host, chosen);
@@ -115,6 +121,11 @@ impl Network {
             end.stage = Stage::Open;
         }
         self.dispatch(server, Packet::SynAck);
+        let end = self.end_mut(client);
+        let (host, remote, syns) = (end.host, end.remote_host.expect("it was met"), end.syns);
+        if self.is_cut(remote, host) {
+            self.plan_syn_again(client, syns);
+        }
     }
 
     /// Transmits what there is to transmit and room for, and the FIN behind it.
@@ -174,10 +185,9 @@ impl Network {
                 self.transmit(to);
                 self.notice(to);
             }
-            Packet::Data(_) | Packet::Fin if end.owner == Owner::Orphan => {
+            Packet::Data(_) | Packet::Urgent(_) | Packet::Fin if end.owner == Owner::Orphan => {
                 // Nobody will read it, and the sender has to know (RFC 9293 §3.6.1).
-                let is_data = matches!(packet, Packet::Data(_));
-                if is_data {
+                if !matches!(packet, Packet::Fin) {
                     self.dispatch(to, Packet::Rst);
                     self.ends[to] = None;
                 }
@@ -213,9 +223,10 @@ impl Network {
         let Some(end) = self.end(from) else { return };
         let (host, Some(remote)) = (end.host, end.remote_host) else { return };
         if !self.machines[remote].is_up {
+            self.end_mut(from).is_fin_lost |= matches!(packet, Packet::Fin);
             return self.plan_give_up(from);
         }
-        if matches!(packet, Packet::Data(_) | Packet::SynAck) {
+        if matches!(packet, Packet::Data(_) | Packet::Urgent(_) | Packet::SynAck) {
             self.send_packet(remote, host, from, from, Packet::Rst);
         }
     }
@@ -296,10 +307,14 @@ impl Network {
             return;
         }
         end.fin = Fin::Wanted;
-        let acks = u64::MAX;
-        let at = self.now + ORPHAN_PATIENCE;
         self.transmit(index);
-        if self.ends[index].is_some() {
+        self.plan_orphan_look(index);
+    }
+
+    /// Plans a look at whether the peer of a closed end has acknowledged anything.
+    fn plan_orphan_look(&mut self, index: EndIndex) {
+        if let Some(end) = self.end(index) {
+            let (acks, at) = (end.acks, self.now + ORPHAN_PATIENCE);
             self.queue.plan(at, Action::GiveUp { end: index, acks });
         }
     }
@@ -318,6 +333,9 @@ impl Network {
     pub(super) fn give_up(&mut self, index: EndIndex, acks: u64) {
         let Some(end) = self.ends[index].as_mut() else { return };
         if end.owner == Owner::Orphan {
+            if end.acks != acks {
+                return self.plan_orphan_look(index);
+            }
             self.dispatch(index, Packet::Rst);
             self.ends[index] = None;
             return;
@@ -327,6 +345,7 @@ impl Network {
         let (host, remote, silent) = (end.host, end.remote_host, end.acks == acks);
         let Some(remote) = remote.filter(|_| stuck) else { return };
         if silent {
+            self.forget_held(|_, from| from == index);
             self.kill(index, ETIMEDOUT);
         } else if self.is_cut(host, remote) || !self.machines[remote].is_up {
             self.plan_give_up(index);
@@ -342,6 +361,12 @@ impl Network {
                 *end = None;
             } else if let Some(end) = end.as_mut().filter(|end| end.host == host) {
                 end.stage = Stage::Dead;
+            }
+        }
+        self.forget_held(|from, _| from == host);
+        for index in 0..self.ends.len() {
+            if self.end(index).is_some_and(|end| end.remote_host == Some(host)) {
+                self.plan_give_up(index);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! loop the same answers and the same edges, and leave the peer with the same.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ enum Act {
     PeerSendsUrgent,
     PeerFinishes,
     PeerResets,
+    FinishConnect,
     Wait,
     /// At most so many bytes.
     Recv(usize),
@@ -55,6 +56,12 @@ struct Real {
 }
 
 impl Real {
+    fn new(stream: TcpStream) -> Box<Real> {
+        stream.set_nodelay(true).expect("a TCP socket");
+        stream.set_nonblocking(true).expect("a TCP socket");
+        Box::new(Real { stream: Some(stream), seen: (Vec::new(), false, false) })
+    }
+
     /// Notes that a call found the connection broken: an error is told once, by whoever asks.
     fn note<T>(&mut self, result: io::Result<T>) {
         self.seen.2 |= result.is_err();
@@ -156,23 +163,17 @@ struct Stage {
 }
 
 impl Stage {
+    /// The loop's kernel accepts a real peer.
     fn real() -> Stage {
         let mut backend = Box::new(Epoll::new().expect("Linux"));
         let (listener, addr) = listen(&mut *backend, SocketAddr::from(([127, 0, 0, 1], 0)));
         let stream = TcpStream::connect(addr).expect("it listens");
-        stream.set_nodelay(true).expect("a TCP socket");
-        stream.set_nonblocking(true).expect("a TCP socket");
-        let peer = Real { stream: Some(stream), seen: (Vec::new(), false, false) };
-        Stage::accept(backend, listener, Box::new(peer))
+        Stage::accept(backend, listener, Real::new(stream))
     }
 
+    /// The loop's kernel accepts a simulated peer.
     fn simulated() -> Stage {
-        let mut network = Network::new(1, Time::from_nanos(1));
-        network.set_default_link(Link::instant());
-        let home = network.add_machine("home", &NodeOptions::default());
-        let away = network.add_machine("away", &NodeOptions::default());
-        let shared = Shared::new(network);
-        let mut backend = Box::new(Sim::new(shared.clone(), home));
+        let (mut backend, shared, away) = network();
         let (listener, addr) = listen(&mut *backend, SocketAddr::from(([10, 0, 0, 1], 0)));
         let end = shared.lock().play(away, addr, Script::new());
         let mut peer = Simulated { shared, end };
@@ -181,23 +182,44 @@ impl Stage {
     }
 
     fn accept(mut backend: Box<dyn Backend>, listener: Sock, peer: Box<dyn Peer>) -> Stage {
-        let key = Key::new(Kind::Conn, 9, 3);
-        let accepted = backend.accept(&listener, key, &ConnOptions::default());
+        let accepted = backend.accept(&listener, key(), &ConnOptions::default());
         let Accept::Accepted { handle, .. } = accepted else { panic!("{accepted:?}") };
-        let conn = Sock { key, handle, exhaust: false };
+        backend.discard(&listener);
+        Stage::new(backend, handle, peer)
+    }
+
+    /// The loop's kernel connects to a real peer.
+    fn real_connect() -> Stage {
+        let mut backend = Box::new(Epoll::new().expect("Linux"));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let handle = connect(&mut *backend, listener.local_addr().expect("it is bound"));
+        let (stream, _) = listener.accept().expect("the handshake is the kernels' own");
+        Stage::new(backend, handle, Real::new(stream))
+    }
+
+    /// The loop's kernel connects to a simulated peer.
+    fn simulated_connect() -> Stage {
+        let (mut backend, shared, away) = network();
+        let addr = shared.lock().serve(away, 80, Script::new());
+        let handle = connect(&mut *backend, addr);
+        let mut peer = Simulated { shared: shared.clone(), end: 0 };
+        peer.settle();
+        peer.end = shared.lock().served(away, addr)[0];
+        Stage::new(backend, handle, Box::new(peer))
+    }
+
+    fn new(backend: Box<dyn Backend>, handle: i32, peer: Box<dyn Peer>) -> Stage {
+        let conn = Sock { key: key(), handle, exhaust: false };
         let memory = RecvMemory::new(64 << 10);
         Stage { backend, peer, memory, conn, is_open: true }
     }
 
     /// Does one act; what the loop's kernel answers.
     fn play(&mut self, act: Act) -> String {
-        let Stage { backend, peer, memory, conn, .. } = self;
-        let answer = match act {
-            Act::PeerSends(data) => quiet(peer.send(data)),
-            Act::PeerSendsUrgent => quiet(peer.send_urgent(b'!')),
-            Act::PeerFinishes => quiet(peer.finish()),
-            Act::PeerResets => quiet(peer.reset()),
-            Act::Wait => return self.wait(),
+        let Stage { backend, memory, conn, .. } = self;
+        match act {
+            Act::FinishConnect => format!("{:?}", backend.finish_connect(conn)),
+            Act::Wait => self.wait(),
             Act::Recv(most) => match backend.recv(conn, memory, most) {
                 Recv::Data { lent, drained } => {
                     format!("{} {drained}", memory.resolve(&lent).escape_ascii())
@@ -216,9 +238,20 @@ impl Stage {
                 self.is_open = false;
                 format!("{:?}", backend.close(conn, act == Act::CloseWithReset))
             }
-        };
-        self.peer.settle();
-        answer
+            Act::PeerSends(_) | Act::PeerSendsUrgent | Act::PeerFinishes | Act::PeerResets => {
+                self.play_peer(act);
+                String::new()
+            }
+        }
+    }
+
+    fn play_peer(&mut self, act: Act) {
+        match act {
+            Act::PeerSends(data) => self.peer.send(data),
+            Act::PeerSendsUrgent => self.peer.send_urgent(b'!'),
+            Act::PeerFinishes => self.peer.finish(),
+            _ => self.peer.reset(),
+        }
     }
 
     /// Waits for nothing, and tells what is reported: readable, writable, hung up, exhaust.
@@ -248,6 +281,27 @@ impl Drop for Stage {
     }
 }
 
+fn key() -> Key {
+    Key::new(Kind::Conn, 9, 3)
+}
+
+/// A kernel, its network, and another machine.
+fn network() -> (Box<Sim>, Shared, HostIndex) {
+    let mut network = Network::new(1, Time::from_nanos(1));
+    network.set_default_link(Link::instant());
+    let home = network.add_machine("home", &NodeOptions::default());
+    let away = network.add_machine("away", &NodeOptions::default());
+    let shared = Shared::new(network);
+    (Box::new(Sim::new(shared.clone(), home)), shared, away)
+}
+
+fn connect(backend: &mut dyn Backend, addr: SocketAddr) -> i32 {
+    let begun = backend.connect(key(), addr, &ConnOptions::default());
+    let (handle, progress) = begun.expect("there are descriptors");
+    assert_eq!(progress, Connect::InProgress);
+    handle
+}
+
 fn listen(backend: &mut dyn Backend, addr: SocketAddr) -> (Sock, SocketAddr) {
     let key = Key::new(Kind::Listener, 0, 1);
     let (handle, bound) =
@@ -255,12 +309,12 @@ fn listen(backend: &mut dyn Backend, addr: SocketAddr) -> (Sock, SocketAddr) {
     (Sock { key, handle, exhaust: false }, bound)
 }
 
-fn quiet((): ()) -> String {
-    String::new()
-}
-
 fn tell(mut stage: Stage, acts: &[Act]) -> Vec<String> {
-    let mut told: Vec<String> = acts.iter().map(|act| stage.play(*act)).collect();
+    let mut told = Vec::new();
+    for act in acts {
+        told.push(stage.play(*act));
+        stage.peer.settle();
+    }
     // Who has reset the connection sees nothing of it any more.
     if !acts.contains(&Act::PeerResets) {
         let (data, is_finished, is_reset) = stage.peer.seen();
@@ -270,7 +324,7 @@ fn tell(mut stage: Stage, acts: &[Act]) -> Vec<String> {
 }
 
 fn draw_story(random: &mut Random) -> Vec<Act> {
-    let mut acts = vec![Act::Wait];
+    let mut acts = Vec::new();
     let len = 4 + random.index(9);
     while acts.len() < len && !acts.iter().any(|act| is_close(*act)) {
         let act = match random.index(20) {
@@ -296,25 +350,48 @@ fn draw_story(random: &mut Random) -> Vec<Act> {
         };
         acts.extend(makes_sense.then_some(act));
     }
+    if !acts.iter().any(|act| is_close(*act)) {
+        acts.push(Act::Wait);
+    }
     acts
+}
+
+fn is_of_peer(act: Act) -> bool {
+    matches!(act, Act::PeerSends(_) | Act::PeerSendsUrgent | Act::PeerFinishes | Act::PeerResets)
 }
 
 fn is_close(act: Act) -> bool {
     matches!(act, Act::Close | Act::CloseWithReset)
 }
 
+/// Tells a story on both kernels.
+fn compare(simulated: fn() -> Stage, real: fn() -> Stage, acts: &[Act]) {
+    let expected = tell(simulated(), acts);
+    let mut told = tell(real(), acts);
+    for _ in 1..TRIES {
+        if told != expected {
+            told = tell(real(), acts);
+        }
+    }
+    assert_eq!(expected, told, "simulated and real, of {acts:?}");
+}
+
 #[test]
 fn in_stories_drawn_at_random_both_kernels_answer_every_call_alike() {
     let mut random = Random::new(11);
     for _ in 0..STORIES {
-        let acts = draw_story(&mut random);
-        let simulated = tell(Stage::simulated(), &acts);
-        let mut real = tell(Stage::real(), &acts);
-        for _ in 1..TRIES {
-            if real != simulated {
-                real = tell(Stage::real(), &acts);
-            }
-        }
-        assert_eq!(simulated, real, "simulated and real, of {acts:?}");
+        compare(Stage::simulated, Stage::real, &draw_story(&mut random));
+    }
+}
+
+#[test]
+fn so_they_do_when_the_loop_connects() {
+    let mut random = Random::new(12);
+    for _ in 0..STORIES {
+        let mut acts = draw_story(&mut random);
+        // Asked after the first event or after a later one, and before anything else.
+        let first = acts.iter().position(|act| !is_of_peer(*act)).expect("a wait or a close");
+        acts.splice(first..first, [Act::Wait, Act::FinishConnect]);
+        compare(Stage::simulated_connect, Stage::real_connect, &acts);
     }
 }

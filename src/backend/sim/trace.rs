@@ -59,6 +59,11 @@ pub(crate) enum What {
         bytes: usize,
     },
     Fault(Fault),
+    /// Something about the way to another machine.
+    Way {
+        what: &'static str,
+        to: HostIndex,
+    },
     /// Something about a whole machine.
     Host(&'static str),
 }
@@ -143,6 +148,7 @@ impl fmt::Display for Told<'_> {
                 write!(f, "peer :{} to {other}:{} {name} {bytes}", from.port, to.port)
             }
             What::Fault(kind) => write!(f, "fault {kind:?}"),
+            What::Way { what, to } => write!(f, "{what}: to {}", self.names[to]),
             What::Host(what) => f.write_str(what),
         }
     }

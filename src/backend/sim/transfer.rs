@@ -61,12 +61,9 @@ impl Network {
         max_bytes: usize,
     ) -> Recv {
         let end = self.end_mut(index);
-        if end.arrived.is_empty() && !end.unread.is_empty() {
-            end.pull();
-            self.tell_room(index);
-        }
-        if self.end_mut(index).arrived.is_empty() {
-            return self.recv_end(host, index);
+        if end.arrived.is_empty() {
+            // What has happened since the last report is not known yet; an event says so.
+            return if end.end_shown { self.recv_end(host, index) } else { Recv::WouldBlock };
         }
         if let Some(other) = self.disturb_recv(host, index) {
             return other;
@@ -76,6 +73,8 @@ impl Network {
         let there = self.end_mut(index).arrived.len().min(max_bytes).min(part);
         let count = if is_short { self.random.up_to(there) } else { there };
         let machine = &mut self.machines[host];
+        let has_free = machine.lent.len() < LENT_PARTS;
+        assert!(has_free, "{}: all buffers are lent, and none was released", machine.name);
         let buffer = machine.next_buffer;
         machine.next_buffer = machine.next_buffer.wrapping_add(1);
         machine.lent.insert(buffer);
@@ -188,8 +187,8 @@ impl Network {
     fn send_later(&mut self, host: HostIndex, index: EndIndex, pieces: Pieces<'_>) -> Send {
         let end = self.end_mut(index);
         assert!(end.flight.is_none(), "one send in flight at a time");
-        end.flight = Some(Flight::new(pieces));
         let at = self.completion_at(host);
+        self.end_mut(index).flight = Some(Flight::new(pieces, at));
         self.queue.plan(at, Action::Land { end: index });
         Send::InFlight
     }
@@ -202,9 +201,11 @@ impl Network {
 
     /// Finishes a send in flight as far as there is room, or fails it.
     pub(super) fn land(&mut self, index: EndIndex) {
+        let now = self.now;
         let Some(end) = self.ends[index].as_mut() else { return };
-        let (host, stuck) = (end.host, end.stage == Stage::Open && end.room() == 0);
-        let Some(flight) = end.flight.take_if(|_| !stuck) else { return };
+        let (host, is_dead, stuck) = (end.host, end.is_dead(), end.room() == 0);
+        let flight = end.flight.take_if(|one| is_dead || (!stuck && one.due <= now));
+        let Some(flight) = flight else { return };
         flight.check();
         let result = match self.send_error(host, index) {
             Some(errno) => Err(errno),
