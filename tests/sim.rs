@@ -628,9 +628,9 @@ fn what_is_there_already_and_what_is_gone_is_refused() {
         pair.world.crash(pair.server);
         pair.world.handler(pair.server);
     });
-    assert_refused("host client runs no loop", |pair| {
+    assert_refused("host third runs no loop", |pair| {
         // Made of a node of the same world, which is gone.
-        let gone = pair.world.node("client", NodeOptions::default(), Echo::default());
+        let gone = pair.world.node("third", NodeOptions::default(), Echo::default());
         pair.world.shut(gone);
         pair.world.event_loop(gone);
     });

@@ -457,11 +457,12 @@ fn options(net: &Net, conn: ConnId) -> Option<&ConnOptions> {
 /// Returns whether a connection may end so whose callback has panicked: by the panic, or by what
 /// had ended it within that callback before.
 fn may_follow_panic(reason: CloseReason) -> bool {
-    use CloseReason::{HandlerPanicked, Io, Limit, LocalAbort, Reset, Timeout};
+    use CloseReason::{HandlerPanicked, Io, Limit, LocalAbort, PeerClosed, Reset, Timeout};
     matches!(
         reason,
         HandlerPanicked
             | LocalAbort
+            | PeerClosed
             | Reset
             | Io(_)
             | Limit(LimitKind::Outbound)

@@ -25,8 +25,8 @@ impl Net {
     /// answers with a reset (RFC 9293 §3.6.1), which can destroy what the peer has not read yet.
     /// It is left out when the peer's FIN was read and nothing is unread.
     ///
-    /// Does nothing for an id that is stale or closing. A connect that is not done is given up, with
-    /// what was queued for it.
+    /// Does nothing for an id that is stale or closing. A connect that is not done is given up,
+    /// with what was queued for it.
     pub fn close(&mut self, conn: ConnId) {
         let reason = match self.conns.get(conn.0) {
             Some(record) if record.flags.any(Flags::READ_CLOSED) => CloseReason::PeerClosed,

@@ -28,13 +28,17 @@ pub(crate) struct Place<H> {
     pub(crate) is_narrow: bool,
     /// There are not descriptors for all: clients that wait are served when others have gone.
     pub(crate) is_scarce: bool,
+    /// There are partitions.
+    is_cut: bool,
 }
 
 impl<H: Handler + 'static> Place<H> {
     /// Draws everything but what the clients say; `conn` is what the server's `main` would set.
     pub(crate) fn new(seed: u64, handler: H, conn: ConnOptions) -> Place<H> {
         let mut world = World::new(seed);
-        let conn = conn.linger_timeout(PATIENCE).write_stall_timeout(PATIENCE);
+        // A reset that meets a partition leaves half a connection, which only a timeout ends.
+        let conn =
+            conn.linger_timeout(PATIENCE).write_stall_timeout(PATIENCE).idle_timeout(PATIENCE);
         let (is_narrow, is_scarce) = (one_in(&mut world, 3), one_in(&mut world, 4));
         // Without its own limit the loop would stay 64 below that of descriptors: at none.
         let config = Config::default()
@@ -42,13 +46,15 @@ impl<H: Handler + 'static> Place<H> {
             .recv_buffer_bytes(RECV_BUFFER_BYTES)
             .conn(conn);
         let descriptors_max = if is_scarce { 4 } else { 1000 };
-        let options = machine(&mut world, is_narrow).descriptors_max(descriptors_max);
+        let is_cut = one_in(&mut world, 2);
+        let options = machine(&mut world, is_narrow, is_cut).descriptors_max(descriptors_max);
         let link = link(&mut world, is_narrow);
         world.default_link(link);
         let server = world.node("server", options.config(config), handler);
         let addr = world.addr(server, PORT);
         world.net(server).listen(addr).expect("the port is free");
-        let mut place = Place { world, server, addr, hosts: Vec::new(), is_narrow, is_scarce };
+        let hosts = Vec::new();
+        let mut place = Place { world, server, addr, hosts, is_narrow, is_scarce, is_cut };
         place.hosts = (0..HOSTS).map(|number| place.client_host(number)).collect();
         place
     }
@@ -72,6 +78,7 @@ impl<H: Handler + 'static> Place<H> {
         let world = &mut self.world;
         let host = self.hosts[below(world, HOSTS)];
         match below(world, 40) {
+            0..3 if !self.is_cut => {}
             0 => world.partition(host, self.server),
             1 => world.partition_one_way(host, self.server),
             2 => world.partition_one_way(self.server, host),
@@ -145,12 +152,14 @@ pub(crate) fn one_in(world: &mut World, count: usize) -> bool {
     below(world, count) == 0
 }
 
-fn machine(world: &mut World, is_narrow: bool) -> NodeOptions {
+/// Where there are partitions nothing else ends connections: a reset that meets one is lost, and a
+/// client that only waits would wait for ever.
+fn machine(world: &mut World, is_narrow: bool, is_cut: bool) -> NodeOptions {
     let dialect = if one_in(world, 2) { Dialect::Readiness } else { Dialect::Completion };
     let faults = match below(world, 5) {
         0 => Faults::none(),
         1 => Faults::mild(),
-        2 => Faults::harsh(),
+        2 if !is_cut => Faults::harsh(),
         3 => Faults::none().of(Fault::ShortRead, 0.5).of(Fault::ShortWrite, 0.5),
         _ => Faults::mild().of(Fault::DelayedEvent, 0.3).of(Fault::SpuriousEvent, 0.3),
     };

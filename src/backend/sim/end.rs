@@ -99,6 +99,8 @@ pub(super) struct End {
     pub(super) mark: Option<(u64, u8)>,
     /// The other end's FIN has arrived.
     pub(super) fin_in: bool,
+    /// The other end has sent its FIN, wherever that is.
+    pub(super) fin_coming: bool,
     /// The pending error of the socket (`SO_ERROR`).
     pub(super) error: Option<i32>,
 
@@ -143,6 +145,7 @@ impl End {
             read_bytes: 0,
             mark: None,
             fin_in: false,
+            fin_coming: false,
             error: None,
             watch_read: true,
             watch_write: true,

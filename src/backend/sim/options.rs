@@ -200,7 +200,8 @@ impl Link {
     }
 
     /// Sets how likely a packet is lost: it comes when TCP has sent it again, 200 ms later, or
-    /// 600 if that one is lost, too … A lost SYN is an ordinary packet here; see [`swallow`](Link::swallow).
+    /// 600 if that one is lost, too … So is a SYN; see [`swallow`](Link::swallow) for one that
+    /// takes a second.
     ///
     /// # Panics
     ///
@@ -220,7 +221,8 @@ impl Link {
         self
     }
 
-    /// Sets how likely a SYN vanishes, 1 makes a black hole; it is sent again after 1, 3, 7, 15 … seconds, six times.
+    /// Sets how likely a SYN vanishes; it is sent again after 1, 3, 7, 15 … seconds, six times. 1
+    /// makes a black hole of the way.
     ///
     /// # Panics
     ///

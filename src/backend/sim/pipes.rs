@@ -44,10 +44,10 @@ impl Network {
 
     pub(crate) fn set_default_link(&mut self, link: Link) {
         self.default_link = link;
-        let default = &self.default_link;
+        let (default, now) = (&self.default_link, self.now);
         for ((from, to), pipe) in &mut self.pipes {
             if !pipe.is_named && from != to {
-                pipe.link = default.clone();
+                (pipe.link, pipe.busy_until) = (default.clone(), now);
             }
         }
     }
@@ -133,6 +133,9 @@ impl Network {
         let (host, Some(remote), Some(to)) = (end.host, end.remote_host, end.other) else {
             return;
         };
+        if let (Packet::Fin, Some(other)) = (&packet, self.ends[to].as_mut()) {
+            other.fin_coming = true;
+        }
         let is_cut = self.is_cut(host, remote);
         if is_cut && matches!(packet, Packet::Rst) {
             // It is sent once: who was to get it is left with half a connection.
@@ -165,7 +168,7 @@ impl Network {
             if let Some(end) = self.ends[from].as_mut().filter(|_| is_fin) {
                 end.is_fin_lost = true;
             }
-            // Whoever has sent hears nothing of it: with data the sender, with its answer the other.
+            // Nobody hears of it: with data not the sender, with its answer not the other.
             self.plan_give_up(from);
             return self.plan_give_up(to);
         }

@@ -174,10 +174,10 @@ impl Network {
         self.report.packets += 1;
         self.note_packet(to, &packet);
         let Some(end) = self.ends[to].as_mut() else {
-            return self.arrive_nowhere(from, &packet);
+            return self.arrive_nowhere(from, &packet, false);
         };
         if end.is_dead() {
-            return self.arrive_nowhere(from, &packet);
+            return self.arrive_nowhere(from, &packet, true);
         }
         match packet {
             Packet::SynAck => {
@@ -218,15 +218,22 @@ impl Network {
         }
     }
 
-    /// A packet arrives at an end that is gone: the sender of data is told by a reset.
-    fn arrive_nowhere(&mut self, from: EndIndex, packet: &Packet) {
+    /// A packet arrives at an end that is gone: the sender of data is told by a reset. That of a
+    /// FIN, too, unless the end is gone in order and has sent its own.
+    fn arrive_nowhere(&mut self, from: EndIndex, packet: &Packet, is_broken: bool) {
         let Some(end) = self.end(from) else { return };
         let (host, Some(remote)) = (end.host, end.remote_host) else { return };
+        let fin_coming = end.fin_coming;
         if !self.machines[remote].is_up {
             self.end_mut(from).is_fin_lost |= matches!(packet, Packet::Fin);
             return self.plan_give_up(from);
         }
-        if matches!(packet, Packet::Data(_) | Packet::Urgent(_) | Packet::SynAck) {
+        let is_answered = match packet {
+            Packet::Data(_) | Packet::Urgent(_) | Packet::SynAck => true,
+            Packet::Fin => is_broken || !fin_coming,
+            Packet::Ack { .. } | Packet::Rst => false,
+        };
+        if is_answered {
             self.send_packet(remote, host, from, from, Packet::Rst);
         }
     }
@@ -341,13 +348,17 @@ impl Network {
             return;
         }
         end.giving_up = false;
+        let is_outstanding = end.unacked > 0 || end.is_fin_lost;
         let stuck = end.stage == Stage::Open && !end.is_settled();
         let (host, remote, silent) = (end.host, end.remote_host, end.acks == acks);
         let Some(remote) = remote.filter(|_| stuck) else { return };
-        if silent {
+        let is_away =
+            !self.machines[remote].is_up || self.is_cut(host, remote) || self.is_cut(remote, host);
+        // What is only unsent waits for a window, and its probes are answered.
+        if silent && (is_outstanding || is_away) {
             self.forget_held(|_, from| from == index);
             self.kill(index, ETIMEDOUT);
-        } else if self.is_cut(host, remote) || !self.machines[remote].is_up {
+        } else if is_away {
             self.plan_give_up(index);
         }
     }
