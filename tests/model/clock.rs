@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use hotloop::{ConnId, Net, Time, TimerId};
 
+/// How often a timer repeats at most.
+const FIRES_MAX: u32 = 60;
+
 /// All the timers that are live, as the model sees it.
 #[derive(Debug, Default)]
 pub struct Clock {
@@ -30,6 +33,7 @@ struct Timer {
     /// The turn in which it was armed; 0 between turns counts as the one before.
     armed_in: u64,
     repeat: Option<(u64, bool)>,
+    fires: u32,
     owner: Option<ConnId>,
 }
 
@@ -57,7 +61,7 @@ impl Clock {
         assert!(!known, "C2: {id} was given out twice");
         let (order, token, armed_in) = (self.next_order, self.next_token, self.turn);
         self.next_order += 1;
-        self.timers.push(Timer { id, token, deadline, order, armed_in, repeat, owner });
+        self.timers.push(Timer { id, token, deadline, order, armed_in, repeat, fires: 0, owner });
     }
 
     /// Some timer, live or not.
@@ -69,6 +73,11 @@ impl Clock {
 
     pub fn is_live(&self, id: TimerId) -> bool {
         self.timers.iter().any(|timer| timer.id == id)
+    }
+
+    /// Whether a timer has repeated often enough: a run should not be its ticks alone.
+    pub fn is_tired(&self, id: TimerId) -> bool {
+        self.timers.iter().any(|timer| timer.id == id && timer.fires >= FIRES_MAX)
     }
 
     pub fn cancelled(&mut self, id: TimerId) {
@@ -126,6 +135,7 @@ impl Clock {
                 let late = net.now().as_nanos() - timer.deadline.as_nanos();
                 let skipped = if is_burst { 0 } else { late / period * period };
                 let next = &mut self.timers[place];
+                next.fires += 1;
                 let nanos = timer.deadline.as_nanos().saturating_add(skipped + period);
                 next.deadline = Time::from_nanos(nanos);
                 (next.armed_in, next.order) = (self.turn, self.next_order);

@@ -4,15 +4,19 @@
 //! fails is shrunk: the program that is printed does as little as possible and still fails.
 //! `HOTLOOP_SHRINK=0` leaves that out.
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(clippy::cast_possible_truncation, reason = "what is drawn is below a bound that fits")]
 
 mod clock;
 mod model;
 mod operate;
+mod pressure;
 mod program;
 mod random;
+mod record;
 mod run;
 mod shrink;
 mod truth;
+mod writes;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

@@ -4,116 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use hotloop::{CloseReason, ConnId, Handler, ListenerError, ListenerId, Net, Time, TimerId};
+use hotloop::{CloseReason, ConnId, Handler, ListenerError, ListenerId, Net, TimerId};
 
 use crate::clock::Clock;
-use crate::program::{Answer, Consume, Dialled, OPS, Op, Setup};
-use crate::random::byte_at;
+use crate::program::{Answer, Consume, Dialled, Limits, OPS, Op, Setup};
+use crate::random::Pattern;
+use crate::record::{Blamed, Conn, Outside, key_of};
 
 /// A panic that a program asks for.
 pub struct Planned;
-
-/// What the model knows of a connection.
-#[derive(Debug, Clone)]
-pub struct Conn {
-    /// Names the streams of both directions.
-    pub key: u64,
-    /// Both ends are the loop's own.
-    pub is_own: bool,
-    pub dialled: Option<Dialled>,
-    pub begun: Time,
-    pub is_open: bool,
-    pub end: Option<(CloseReason, u64)>,
-    pub consumed: u64,
-    /// Shown last and not consumed.
-    pub left: usize,
-    pub accepted: u64,
-    pub is_paused: bool,
-    /// Kept bytes are due without new ones.
-    pub resumed: bool,
-    pub is_shut: bool,
-    pub is_closed: bool,
-    /// It was open when it was aborted: that has to be the reason.
-    pub is_aborted: bool,
-    /// It was closing when it was aborted: that may be the reason.
-    pub overridden: bool,
-    pub read_closed: bool,
-    /// `on_writable` is owed, or may be.
-    pub pressed: bool,
-    pub owed: bool,
-    pub passed_outbound: bool,
-    pub passed_inbound: bool,
-    pub has_idle_timeout: bool,
-    pub has_panicked: bool,
-    /// Since when it has to end: closed here, or `Closed` was answered though nobody had.
-    pub ends_since: Option<Time>,
-}
-
-impl Conn {
-    pub fn new(key: u64, dialled: Option<Dialled>, begun: Time, setup: &Setup) -> Conn {
-        Conn {
-            key,
-            is_own: key == OWN,
-            dialled,
-            begun,
-            is_open: false,
-            end: None,
-            consumed: 0,
-            left: 0,
-            accepted: 0,
-            is_paused: false,
-            resumed: false,
-            is_shut: false,
-            is_closed: false,
-            is_aborted: false,
-            overridden: false,
-            read_closed: false,
-            pressed: false,
-            owed: false,
-            passed_outbound: false,
-            passed_inbound: false,
-            has_idle_timeout: setup.idle_ms.is_some(),
-            has_panicked: false,
-            ends_since: None,
-        }
-    }
-
-    /// Whether the handler may still be told anything but the end.
-    pub fn is_live(&self) -> bool {
-        self.end.is_none() && !self.is_closed && !self.is_aborted && !self.has_panicked
-    }
-
-    pub fn takes_writes(&self) -> bool {
-        self.is_live() && !self.is_shut
-    }
-
-    pub fn stream_in(&self) -> u64 {
-        if self.is_own { OWN } else { self.key * 2 }
-    }
-
-    pub fn stream_out(&self) -> u64 {
-        if self.is_own { OWN } else { self.key * 2 + 1 }
-    }
-}
-
-/// The key of connections of which both ends are the loop's: their streams are all the same.
-pub const OWN: u64 = 1;
-
-/// The key of a connection: the address of its end outside the loop.
-pub fn key_of(addr: SocketAddr) -> u64 {
-    let SocketAddr::V4(addr) = addr else { panic!("only IPv4 is used") };
-    (u64::from(u32::from(*addr.ip())) << 16) | u64::from(addr.port())
-}
-
-/// What happened outside, as far as the model has to know.
-#[derive(Debug, Default)]
-pub struct Outside {
-    /// How many bytes each peer has sent.
-    pub sent: BTreeMap<u64, u64>,
-    /// Peers that have reset.
-    pub resets: BTreeSet<u64>,
-    pub finished: BTreeSet<u64>,
-}
 
 /// The model, as the handler of the loop under test.
 pub struct Model {
@@ -130,8 +29,11 @@ pub struct Model {
     pub counts: [u64; OPS.len()],
     /// How many bytes were accepted for each stream, those of loops that are gone included.
     pub written: BTreeMap<u64, u64>,
-    /// Faults that end connections are possible.
-    pub is_deadly: bool,
+    pub blamed: Blamed,
+    /// Writes that this loop has refused.
+    pub refused: u64,
+    /// Listeners that were given limits of their own.
+    pub special: BTreeSet<ListenerId>,
     pub is_calm: bool,
     pub wake_due: bool,
     accepts: BTreeMap<ListenerId, u32>,
@@ -151,7 +53,9 @@ impl Model {
             outside: Outside::default(),
             counts: [0; OPS.len()],
             written: BTreeMap::new(),
-            is_deadly: setup.faults.is_deadly(),
+            blamed: Blamed::default(),
+            refused: 0,
+            special: BTreeSet::new(),
             is_calm: false,
             wake_due: false,
             accepts: BTreeMap::new(),
@@ -165,6 +69,8 @@ impl Model {
         self.old_listeners.clear();
         self.clock = Clock::default();
         self.wake_due = false;
+        self.refused = 0;
+        self.special.clear();
         self
     }
 
@@ -206,24 +112,29 @@ impl Model {
         assert!(old.is_none(), "C2: {id} was given out twice");
     }
 
-    pub fn connected(&mut self, net: &Net, id: ConnId, addr: SocketAddr, dialled: Dialled) {
-        let is_own = matches!(dialled, Dialled::Own | Dialled::OwnListener);
-        let key = if is_own { OWN } else { key_of(addr) };
-        self.add(id, Conn::new(key, Some(dialled), net.now(), &self.setup));
+    pub fn connected(&mut self, net: &Net, id: ConnId, addr: SocketAddr, how: (Dialled, Limits)) {
+        let (dialled, limits) = how;
+        // The one to ourselves is named by the port it will get.
+        let key = if dialled.is_own() { 0 } else { key_of(addr) };
+        self.add(id, Conn::new(key, Some(dialled), net.now(), limits));
+    }
+
+    /// How many bytes the other end has sent so far.
+    pub fn sent_to(&self, conn: &Conn) -> u64 {
+        let (by, stream) = if conn.is_own {
+            (&self.written, conn.stream_in())
+        } else {
+            (&self.outside.sent, conn.key)
+        };
+        by.get(&stream).copied().unwrap_or(0)
     }
 
     fn check_content(&self, id: ConnId, data: &[u8]) {
         let conn = &self.conns[&id];
-        for (place, byte) in data.iter().enumerate() {
-            let offset = conn.consumed + place as u64;
-            let expected = byte_at(conn.stream_in(), offset);
-            assert_eq!(*byte, expected, "C7: {id}: a wrong byte at {offset} of the stream");
-        }
-        if !conn.is_own {
-            let sent = self.outside.sent.get(&conn.key).copied().unwrap_or(0);
-            let shown = conn.consumed + data.len() as u64;
-            assert!(shown <= sent, "C7: {id}: {shown} bytes shown of {sent} that were sent");
-        }
+        let is_right = Pattern::new(conn.stream_in(), conn.consumed).matches(data);
+        assert!(is_right, "C7: {id}: wrong bytes behind {} of the stream", conn.consumed);
+        let (shown, sent) = (conn.consumed + data.len() as u64, self.sent_to(conn));
+        assert!(shown <= sent, "C7: {id}: {shown} bytes shown of {sent} that were sent");
     }
 }
 
@@ -235,9 +146,13 @@ impl Handler for Model {
         assert!(*count <= self.setup.accept_budget, "C12: {listener}: {count} accepts in a turn");
         let peer = net.peer_addr(id).expect("an accepted connection has a peer");
         let is_own = peer.ip() == self.own_ip || peer.ip().is_loopback();
-        let key = if is_own { OWN } else { key_of(peer) };
-        let mut conn = Conn::new(key, None, net.now(), &self.setup);
-        conn.is_open = true;
+        let limits = self.setup.limits[usize::from(self.special.contains(&listener))];
+        let key = key_of(peer);
+        let again = self.conns.values().any(|conn| conn.key == key && conn.dialled.is_none());
+        assert!(!again, "C1: {id}: {peer} was accepted before");
+        let mut conn = Conn::new(key, None, net.now(), limits);
+        conn.is_own = is_own;
+        conn.opened();
         self.add(id, conn);
         self.answer(net, Some(id));
     }
@@ -245,7 +160,11 @@ impl Handler for Model {
     fn on_connect(&mut self, net: &mut Net, id: ConnId) {
         let conn = self.told(id, "on_connect");
         assert!(conn.dialled.is_some() && !conn.is_open, "C1: {id}: on_connect: {conn:?}");
-        conn.is_open = true;
+        conn.opened();
+        if conn.is_own {
+            conn.key = net.local_addr(id).map_or(0, key_of);
+            assert_ne!(conn.key, 0, "{id}: open, and without an address");
+        }
         assert_ne!(conn.dialled, Some(Dialled::Nobody), "C1: {id}: connected to nobody");
         assert_ne!(conn.dialled, Some(Dialled::BlackHole), "C1: {id}: connected to a black hole");
         self.answer(net, Some(id));
@@ -268,8 +187,8 @@ impl Handler for Model {
             Consume::Nothing => 0,
             Consume::Part(part) => part % (data.len() + 1),
         };
-        let most = self.setup.inbound_max_bytes;
         let conn = self.conns.get_mut(&id).expect("it was there");
+        let most = conn.limits.inbound_max_bytes;
         conn.consumed += consumed as u64;
         conn.left = data.len() - consumed;
         conn.passed_inbound |= conn.left > most && conn.is_live();
@@ -277,11 +196,11 @@ impl Handler for Model {
     }
 
     fn on_writable(&mut self, net: &mut Net, id: ConnId) {
-        let (cost, low) = (net.queued_cost(id), self.setup.marks.0);
+        let cost = net.queued_cost(id);
         let conn = self.told(id, "on_writable");
-        assert!(conn.pressed, "C9: {id}: on_writable without pressure");
+        let low = conn.limits.low;
+        assert!(conn.pressure.told(), "C9: {id}: on_writable without pressure");
         assert!(cost <= low, "C9: {id}: on_writable at {cost}, the mark is {low}");
-        (conn.pressed, conn.owed) = (false, false);
         self.answer(net, Some(id));
     }
 
@@ -295,12 +214,10 @@ impl Handler for Model {
         let conn = self.conns.get_mut(&id).expect("it was there");
         let total = conn.consumed + rest.len() as u64;
         (conn.consumed, conn.left) = (total, 0);
-        let key = conn.key;
-        let is_own = conn.is_own;
-        if let Some(sent) = self.outside.sent.get(&key).filter(|_| !is_own) {
-            assert_eq!(total, *sent, "C7: {id}: the end came before the last byte");
-            assert!(self.outside.finished.contains(&key), "C7: {id}: an end nobody has sent");
-        }
+        let conn = &self.conns[&id];
+        assert_eq!(total, self.sent_to(conn), "C7: {id}: the end came before the last byte");
+        let is_known = conn.is_own || self.outside.finished.contains(&conn.key);
+        assert!(is_known, "C7: {id}: an end nobody has sent");
         if self.answer(net, Some(id)).closes {
             self.close(net, id);
         }
@@ -313,13 +230,18 @@ impl Handler for Model {
         assert_eq!(stats.accepted_bytes, conn.accepted, "C8: {id}: accepted bytes");
         assert_eq!(stats.sent_bytes + dropped_bytes, conn.accepted, "C8: {id}: sent and dropped");
         self.check_reason(net, id, reason, dropped_bytes);
-        self.conns.get_mut(&id).expect("it was there").end = Some((reason, dropped_bytes));
+        let conn = self.conns.get_mut(&id).expect("it was there");
+        (conn.end, conn.was_stuck) = (Some((reason, dropped_bytes)), conn.has_been_stuck(net));
         self.clock.forget_owned(id);
         self.answer(net, Some(id));
     }
 
     fn on_timer(&mut self, net: &mut Net, timer: TimerId, token: u64) {
         self.clock.fired(net, timer, token);
+        if self.clock.is_tired(timer) {
+            assert!(net.cancel_timer(timer), "C15: {timer}: it repeats, and is not live");
+            self.clock.cancelled(timer);
+        }
         self.answer(net, None);
     }
 
@@ -338,6 +260,9 @@ impl Handler for Model {
     fn on_turn_start(&mut self, net: &mut Net) {
         self.accepts.clear();
         self.clock.turn_starts(net);
+        for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.end.is_none()) {
+            conn.turn_starts(net, *id);
+        }
         // Rarely, or the hooks would use up all the answers.
         if self.clock.turns() % 16 == 3 {
             self.answer(net, None);
@@ -347,6 +272,11 @@ impl Handler for Model {
     fn on_turn_end(&mut self, net: &mut Net) {
         self.clock.turn_ends(net);
         self.check_totals(net);
+        for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.is_live()) {
+            if let Some(what) = conn.turn_ends(net, *id) {
+                panic!("{what}: {id}: {conn:?}");
+            }
+        }
         if self.clock.turns() % 16 == 11 {
             self.answer(net, None);
         }

@@ -3,23 +3,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hotloop::{Bytes, ConnId, Limit, Net, Sent};
+use hotloop::{ConnId, Limit, ListenOptions, Net};
 
 use crate::model::Model;
 use crate::program::{Dialled, Op, Target, missed};
-use crate::random::bytes_of;
-
-/// The most that a write can cost beside its payload: its segments, and the room that a shared
-/// segment closes off.
-const OVERHEAD_MAX: usize = 128 * 40 + 4096;
+use crate::record::Conn;
 
 impl Model {
     /// Does one operation in a callback about `this`, or between turns.
     pub fn operate(&mut self, net: &mut Net, this: Option<ConnId>, op: Op) {
         self.counts[op.kind()] += 1;
         match op {
-            Op::Write(target, len) => self.write(net, this, target, len, false),
-            Op::WriteShared(target, len) => self.write(net, this, target, len, true),
+            Op::Write(target, len) => self.write(net, self.resolve(this, target), len, false),
+            Op::WriteShared(target, len) => self.write(net, self.resolve(this, target), len, true),
             Op::Flush(target) => {
                 let id = self.resolve(this, target);
                 let is_there = self.conns.get(&id).is_some_and(|conn| conn.end.is_none());
@@ -53,9 +49,9 @@ impl Model {
             Op::ConnTimer(target, nanos) => self.start_conn_timer(net, this, target, nanos),
             Op::CancelTimer(number) => self.cancel_timer(net, number),
             Op::IdleTimeout(target, ms) => self.set_idle_timeout(net, this, target, ms),
-            Op::Listen => self.listen(net),
+            Op::Listen(is_special) => self.listen(net, is_special),
             Op::CloseListener(number) => self.close_listener(net, number),
-            Op::Connect(dialled) => self.connect(net, dialled),
+            Op::Connect(dialled, is_special) => self.connect(net, dialled, is_special),
             Op::Again => net.again(),
             Op::Stop => net.stop(),
             Op::RefreshNow => {
@@ -63,6 +59,10 @@ impl Model {
                 assert!(net.refresh_now() >= before, "C15: the clock went back");
             }
             Op::Look(target) => self.look(net, this, target),
+            Op::Wake => {
+                self.wake_due = true;
+                net.waker().wake();
+            }
             Op::Panic => {}
         }
     }
@@ -84,66 +84,6 @@ impl Model {
         found.unwrap_or(never)
     }
 
-    fn write(
-        &mut self,
-        net: &mut Net,
-        this: Option<ConnId>,
-        target: Target,
-        len: usize,
-        shared: bool,
-    ) {
-        let id = self.resolve(this, target);
-        let (stream, from) = match self.conns.get(&id) {
-            Some(conn) => (conn.stream_out(), conn.accepted),
-            None => (0, 0),
-        };
-        let data = bytes_of(stream, from, len);
-        let before = (net.queued_bytes(id), net.queued_cost(id));
-        let was_open = net.is_open(id);
-        let sent =
-            if shared { net.write_shared(id, Bytes::from(data)) } else { net.write(id, &data) };
-        let (high, hard, now) = (self.setup.marks.1, self.setup.marks.2, net.now());
-        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.takes_writes()) else {
-            return assert_eq!(sent, Sent::Closed, "C8: {id}: a write to what takes none");
-        };
-        let cost = net.queued_cost(id);
-        match sent {
-            // The loop knows that it has ended, or that a send has failed.
-            Sent::Closed => {
-                conn.ends_since.get_or_insert(now);
-            }
-            Sent::Queued | Sent::Pressured => {
-                assert!(was_open, "C8: {id}: taken, and not open");
-                assert_eq!(net.queued_bytes(id), before.0 + len, "C8: {id}: taken");
-                assert!(cost >= before.1 + len && cost <= before.1 + len + OVERHEAD_MAX);
-                assert!(cost <= hard, "C8: {id}: {cost} are queued, the limit is {hard}");
-                let is_pressed = sent == Sent::Pressured;
-                assert_eq!(is_pressed, cost > high, "C9: {id}: {cost} of {high}: {sent:?}");
-                conn.pressed |= is_pressed;
-                conn.owed |= is_pressed;
-                conn.accepted += len as u64;
-                *self.written.entry(conn.key).or_default() += len as u64;
-            }
-            Sent::Refused => {
-                let over_hard = before.1 + len + OVERHEAD_MAX > hard;
-                let limit = self.setup.global_buffer_bytes;
-                let over_all =
-                    net.stats().buffered_bytes as usize + len + OVERHEAD_MAX > limit - limit / 8;
-                assert!(len > 0 && (over_hard || over_all), "C8: {id}: refused below any limit");
-                if net.is_open(id) {
-                    assert_eq!(net.queued_bytes(id), before.0, "C8: {id}: refused, and taken");
-                    let certain = before.1 + len > hard && !self.setup.refuses;
-                    assert!(!certain, "C8: {id}: over the limit, and still open");
-                    conn.pressed = true;
-                } else {
-                    assert!(!self.setup.refuses && over_hard, "C8: {id}: closed for a refusal");
-                    conn.passed_outbound = true;
-                    conn.ends_since.get_or_insert(now);
-                }
-            }
-        }
-    }
-
     fn pause(&mut self, net: &mut Net, this: Option<ConnId>, target: Target, pauses: bool) {
         let id = self.resolve(this, target);
         let was_open = net.is_open(id);
@@ -159,19 +99,20 @@ impl Model {
     }
 
     pub fn close(&mut self, net: &mut Net, id: ConnId) {
-        let (was_open, now) = (net.is_open(id), net.now());
+        let was_open = net.is_open(id);
         net.close(id);
         assert!(!net.is_open(id), "C5: {id}: closed, and open");
         self.clock.forget_owned(id);
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_live()) {
             conn.is_closed = was_open;
-            conn.ends_since.get_or_insert(now);
+            conn.closed_at = net.now();
+            conn.ends_since.get_or_insert(net.now());
         }
     }
 
     fn abort(&mut self, net: &mut Net, this: Option<ConnId>, target: Target) {
         let id = self.resolve(this, target);
-        let (was_open, now) = (net.is_open(id), net.now());
+        let was_open = net.is_open(id);
         net.abort(id);
         assert!(!net.is_open(id), "C5: {id}: aborted, and open");
         assert_eq!(net.queued_bytes(id), 0, "C5: {id}: aborted, and bytes are queued");
@@ -179,7 +120,7 @@ impl Model {
         if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.end.is_none()) {
             conn.is_aborted |= was_open;
             conn.overridden |= !was_open;
-            conn.ends_since.get_or_insert(now);
+            conn.ends_since.get_or_insert(net.now());
         }
     }
 
@@ -223,16 +164,28 @@ impl Model {
         let limit = ms.map_or(Limit::Unlimited, |ms| Limit::At(Duration::from_millis(ms)));
         assert_eq!(net.set_idle_timeout(id, limit), was_open, "C5: {id}: an idle timeout");
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.has_idle_timeout |= ms.is_some();
+            if was_open {
+                conn.set_idle(ms);
+            }
         }
     }
 
-    pub fn listen(&mut self, net: &mut Net) {
-        if self.listeners.len() < 4 {
-            // Without a descriptor there is none.
-            if let Ok(id) = net.listen("0.0.0.0:0") {
-                assert!(net.listener_addr(id).is_some(), "{id}: no address");
-                self.listeners.push(id);
+    pub fn listen(&mut self, net: &mut Net, is_special: bool) {
+        if self.listeners.len() >= 4 {
+            return;
+        }
+        let listening = if is_special {
+            let options = ListenOptions::default().conn(self.setup.limits[1].options());
+            net.listen_with("0.0.0.0:0", options)
+        } else {
+            net.listen("0.0.0.0:0")
+        };
+        // Without a descriptor there is none.
+        if let Ok(id) = listening {
+            assert!(net.listener_addr(id).is_some(), "{id}: no address");
+            self.listeners.push(id);
+            if is_special {
+                self.special.insert(id);
             }
         }
     }
@@ -256,29 +209,32 @@ impl Model {
         }
     }
 
-    fn connect(&mut self, net: &mut Net, dialled: Dialled) {
-        let listening = self.listeners.first().and_then(|id| net.listener_addr(*id));
-        let (addr, dialled) = match dialled {
-            Dialled::Server => match self.servers.pop() {
-                Some(addr) => (addr, dialled),
-                None => return,
-            },
-            Dialled::Nobody => (SocketAddr::new(self.own_ip, 7), dialled),
-            Dialled::BlackHole => (SocketAddr::from(([10, 0, 200, 200], 7)), dialled),
-            Dialled::Own => (SocketAddr::new(self.own_ip, 40_000), dialled),
-            Dialled::OwnListener => match listening {
-                Some(addr) => (SocketAddr::new(self.own_ip, addr.port()), dialled),
-                None => return,
-            },
-        };
-        match net.connect(addr) {
-            Ok(id) => self.connected(net, id, addr, dialled),
+    fn connect(&mut self, net: &mut Net, dialled: Dialled, is_special: bool) {
+        let Some(addr) = self.addr_of(net, dialled) else { return };
+        let limits = self.setup.limits[usize::from(is_special)];
+        let connecting =
+            if is_special { net.connect_with(addr, limits.options()) } else { net.connect(addr) };
+        match connecting {
+            Ok(id) => {
+                if dialled == Dialled::Server {
+                    self.servers.pop();
+                }
+                self.connected(net, id, addr, (dialled, limits));
+            }
             Err(error) => {
                 assert!(error.to_string().contains(&addr.to_string()), "no address in: {error}");
-                if dialled == Dialled::Server {
-                    self.servers.push(addr);
-                }
             }
+        }
+    }
+
+    fn addr_of(&self, net: &Net, dialled: Dialled) -> Option<SocketAddr> {
+        let listening = self.listeners.first().and_then(|id| net.listener_addr(*id));
+        match dialled {
+            Dialled::Server => self.servers.last().copied(),
+            Dialled::Nobody => Some(SocketAddr::new(self.own_ip, 7)),
+            Dialled::BlackHole => Some(SocketAddr::from(([10, 0, 200, 200], 7))),
+            Dialled::Own => Some(SocketAddr::new(self.own_ip, 40_000)),
+            Dialled::OwnListener => listening.map(|addr| SocketAddr::new(self.own_ip, addr.port())),
         }
     }
 
@@ -294,9 +250,38 @@ impl Model {
             let nothing = (net.local_addr(id), net.queued_bytes(id), net.queued_cost(id));
             assert_eq!(nothing, (None, 0, 0), "C2: {id}: a stale id has something");
         }
-        let is_live = conn.is_some_and(|conn| conn.is_live());
+        let is_live = conn.is_some_and(Conn::is_live);
         assert!(is_live || !net.is_open(id), "C5: {id}: open, and closed for the model");
         let is_paused = conn.is_some_and(|conn| conn.is_paused);
         assert_eq!(net.is_reading(id), net.is_open(id) && !is_paused, "C13: {id}: reading");
+        if let Some(conn) = conn.filter(|_| net.is_open(id)) {
+            check_counts(net, this, id, conn);
+        }
+        self.check_stats(net, this);
+    }
+
+    /// What the loop counts at this moment.
+    fn check_stats(&self, net: &Net, this: Option<ConnId>) {
+        let stats = net.stats();
+        let is_last = this.is_some_and(|id| self.conns.get(&id).is_some_and(|c| c.end.is_some()));
+        let live = self.conns.values().filter(|conn| conn.end.is_none()).count();
+        let counted = (stats.connections, net.conns().count());
+        let there = live + usize::from(is_last);
+        assert_eq!(counted, (there, there), "C1: connections");
+        assert_eq!(stats.listeners, self.listeners.len(), "C1: listeners");
+        assert_eq!(stats.refused_writes, self.refused, "C8: refused writes");
+    }
+}
+
+/// What the loop counts of an open connection.
+fn check_counts(net: &Net, this: Option<ConnId>, id: ConnId, conn: &Conn) {
+    let stats = net.conn_stats(id).expect("it is open");
+    let shown = conn.consumed + conn.left as u64;
+    assert_eq!(stats.received_bytes, shown, "C7: {id}: received and shown");
+    let queued = net.queued_bytes(id) as u64;
+    assert_eq!(stats.accepted_bytes, conn.accepted, "C8: {id}: accepted bytes");
+    assert_eq!(stats.sent_bytes + queued, conn.accepted, "C8: {id}: sent and queued");
+    if this != Some(id) {
+        assert_eq!(stats.kept_bytes, conn.left, "C7: {id}: kept");
     }
 }

@@ -31,7 +31,19 @@ pub struct Setup {
     pub accept_budget: u32,
     pub max_connections: usize,
     pub global_buffer_bytes: usize,
-    pub marks: (usize, usize, usize),
+    /// Those of the loop, and others for what is given its own.
+    pub limits: [Limits; 2],
+    pub socket_buffers: (usize, usize),
+    pub descriptors_max: usize,
+    pub turn_cost_micros: (u64, u64),
+}
+
+/// What is set for a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub low: usize,
+    pub high: usize,
+    pub hard: usize,
     pub refuses: bool,
     pub inbound_max_bytes: usize,
     pub idle_ms: Option<u64>,
@@ -39,9 +51,6 @@ pub struct Setup {
     pub connect_ms: u64,
     pub linger_ms: u64,
     pub linger_bytes: usize,
-    pub socket_buffers: (usize, usize),
-    pub descriptors_max: usize,
-    pub turn_cost_micros: (u64, u64),
 }
 
 /// How much goes wrong on the machine of the loop.
@@ -114,9 +123,11 @@ pub enum Op {
     ConnTimer(Target, u64),
     CancelTimer(usize),
     IdleTimeout(Target, Option<u64>),
-    Listen,
+    /// With the limits of its own, or the loop's.
+    Listen(bool),
     CloseListener(usize),
-    Connect(Dialled),
+    Connect(Dialled, bool),
+    Wake,
     Again,
     Stop,
     RefreshNow,
@@ -132,6 +143,13 @@ pub enum Dialled {
     BlackHole,
     Own,
     OwnListener,
+}
+
+impl Dialled {
+    /// Whether the other end would be the loop's own, too.
+    pub fn is_own(self) -> bool {
+        matches!(self, Dialled::Own | Dialled::OwnListener)
+    }
 }
 
 /// How many kinds of `Op` there are, and their names.
@@ -157,6 +175,7 @@ pub const OPS: &[&str] = &[
     "RefreshNow",
     "Look",
     "Panic",
+    "Wake",
 ];
 
 impl Op {
@@ -175,14 +194,15 @@ impl Op {
             Op::ConnTimer(..) => 10,
             Op::CancelTimer(_) => 11,
             Op::IdleTimeout(..) => 12,
-            Op::Listen => 13,
+            Op::Listen(_) => 13,
             Op::CloseListener(_) => 14,
-            Op::Connect(_) => 15,
+            Op::Connect(..) => 15,
             Op::Again => 16,
             Op::Stop => 17,
             Op::RefreshNow => 18,
             Op::Look(_) => 19,
             Op::Panic => 20,
+            Op::Wake => 21,
         }
     }
 }
@@ -197,6 +217,8 @@ const ALONE: &[Fault] = &[
     Fault::SpuriousEvent,
     Fault::DelayedEvent,
     Fault::SplitBatch,
+    Fault::ShuffledBatch,
+    Fault::ClockStepBack,
     Fault::StaleEvent,
     Fault::AcceptError,
     Fault::ConnectError,
@@ -221,26 +243,15 @@ impl Level {
             }
         }
     }
-
-    /// Whether faults can end connections.
-    pub fn is_deadly(self) -> bool {
-        let deadly = [Fault::Reset, Fault::SendError, Fault::RecvError, Fault::AcceptError];
-        match self {
-            Level::None | Level::Mild => false,
-            Level::Harsh => true,
-            Level::One(kind) => deadly.contains(&ALONE[kind % ALONE.len()]),
-        }
-    }
 }
 
-impl Setup {
-    pub fn conn_options(&self) -> ConnOptions {
-        let (low, high, hard) = self.marks;
+impl Limits {
+    pub fn options(&self) -> ConnOptions {
         let policy = if self.refuses { SlowConsumer::Refuse } else { SlowConsumer::Close };
         let options = ConnOptions::default()
-            .low_water_bytes(low)
-            .high_water_bytes(high)
-            .hard_limit_bytes(hard)
+            .low_water_bytes(self.low)
+            .high_water_bytes(self.high)
+            .hard_limit_bytes(self.hard)
             .slow_consumer(policy)
             .inbound_max_bytes(self.inbound_max_bytes)
             .write_stall_timeout(Duration::from_millis(self.stall_ms))
@@ -252,7 +263,9 @@ impl Setup {
             None => options.idle_timeout(Limit::Unlimited),
         }
     }
+}
 
+impl Setup {
     pub fn config(&self) -> Config {
         Config::default()
             .recv_buffer_bytes(self.recv_buffer_bytes)
@@ -262,7 +275,7 @@ impl Setup {
             .accept_budget(self.accept_budget)
             .max_connections(self.max_connections)
             .global_buffer_bytes(self.global_buffer_bytes)
-            .conn(self.conn_options())
+            .conn(self.limits[0].options())
     }
 
     pub fn node_options(&self) -> NodeOptions {
@@ -306,10 +319,6 @@ pub fn draw(seed: u64) -> Program {
 }
 
 fn draw_setup(random: &mut Random) -> Setup {
-    let low = random.size(2_000);
-    let high = low + random.size(6_000);
-    let hard = high + random.size(20_000);
-    let low = if random.below(4) == 0 { 0 } else { low };
     Setup {
         dialect: if random.below(2) == 0 { Dialect::Readiness } else { Dialect::Completion },
         start_nanos: draw_start(random),
@@ -330,7 +339,22 @@ fn draw_setup(random: &mut Random) -> Setup {
         } else {
             1 << 28
         },
-        marks: (low, high, hard),
+        limits: [draw_limits(random), draw_limits(random)],
+        socket_buffers: (1 + random.size(20_000), 1 + random.size(20_000)),
+        descriptors_max: if random.below(5) == 0 { 3 + random.size(8) } else { 1_000 },
+        turn_cost_micros: (1 + random.below(50), random.below(200)),
+    }
+}
+
+fn draw_limits(random: &mut Random) -> Limits {
+    let low = random.size(2_000);
+    let high = low + random.size(6_000);
+    let hard = high + random.size(20_000);
+    let low = if random.below(4) == 0 { 0 } else { low };
+    Limits {
+        low,
+        high,
+        hard,
         refuses: random.below(2) == 0,
         inbound_max_bytes: 1 + random.size(20_000),
         idle_ms: (random.below(4) == 0).then(|| 1 + random.below(3_000)),
@@ -338,9 +362,6 @@ fn draw_setup(random: &mut Random) -> Setup {
         connect_ms: if random.below(2) == 0 { 1 + random.below(3_000) } else { 30_000 },
         linger_ms: if random.below(2) == 0 { 1 + random.below(1_000) } else { 20_000 },
         linger_bytes: if random.below(3) == 0 { random.size(5_000) } else { 1 << 20 },
-        socket_buffers: (1 + random.size(20_000), 1 + random.size(20_000)),
-        descriptors_max: if random.below(5) == 0 { 3 + random.size(8) } else { 1_000 },
-        turn_cost_micros: (1 + random.below(50), random.below(200)),
     }
 }
 
@@ -430,12 +451,13 @@ fn draw_op(random: &mut Random) -> Op {
         70..74 => Op::ConnTimer(target, draw_timer_nanos(random)),
         74..78 => Op::CancelTimer(random.below(64) as usize),
         78..80 => Op::IdleTimeout(target, (random.below(3) > 0).then(|| random.below(2_000))),
-        80..82 => Op::Listen,
+        80..82 => Op::Listen(random.below(3) == 0),
         82..83 => Op::CloseListener(random.below(8) as usize),
-        83..90 => Op::Connect(draw_dialled(random)),
+        83..90 => Op::Connect(draw_dialled(random), random.below(3) == 0),
         90..92 => Op::Again,
         92..93 => Op::Stop,
-        93..95 => Op::RefreshNow,
+        93..94 => Op::RefreshNow,
+        94..95 => Op::Wake,
         95..99 => Op::Look(target),
         _ => Op::Panic,
     }
@@ -453,8 +475,8 @@ fn draw_timer_nanos(random: &mut Random) -> u64 {
 
 /// Not so short that a run is nothing but the ticks of one timer.
 fn draw_period_nanos(random: &mut Random) -> u64 {
-    let bits = 10 + random.below(18);
-    5_000_000 + random.below(1 << bits)
+    let bits = 10 + random.below(17);
+    200_000 + random.below(1 << bits)
 }
 
 fn draw_dialled(random: &mut Random) -> Dialled {

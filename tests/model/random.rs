@@ -31,14 +31,55 @@ fn mix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The byte at a place of a stream: of its own for every stream, so that nothing that is moved,
-/// lost or repeated fits.
-pub fn byte_at(stream: u64, offset: u64) -> u8 {
-    let word = mix(stream.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (offset >> 3));
-    word.to_le_bytes()[(offset & 7) as usize]
+/// The bytes of a stream, from a place on: of its own for every stream, so that nothing that is
+/// moved, lost or repeated fits.
+pub struct Pattern {
+    stream: u64,
+    offset: u64,
+}
+
+impl Pattern {
+    pub fn new(stream: u64, offset: u64) -> Pattern {
+        Pattern { stream: stream.wrapping_mul(0x9e37_79b9_7f4a_7c15), offset }
+    }
+
+    fn word(&self, place: u64) -> [u8; 8] {
+        mix(self.stream ^ place).to_le_bytes()
+    }
+
+    pub fn matches(&self, data: &[u8]) -> bool {
+        bytes(self, data.len()) == data
+    }
+}
+
+fn bytes(pattern: &Pattern, len: usize) -> Vec<u8> {
+    let skipped = (pattern.offset & 7) as usize;
+    let words = (skipped + len).div_ceil(8) as u64;
+    let first = pattern.offset >> 3;
+    let mut bytes: Vec<u8> = (first..first + words).flat_map(|at| pattern.word(at)).collect();
+    bytes.truncate(skipped + len);
+    bytes.drain(..skipped);
+    bytes
 }
 
 /// So many bytes of a stream, from a place on.
 pub fn bytes_of(stream: u64, from: u64, len: usize) -> Vec<u8> {
-    (from..from + len as u64).map(|offset| byte_at(stream, offset)).collect()
+    bytes(&Pattern::new(stream, from), len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_stream_is_the_same_wherever_it_is_cut() {
+        let whole = bytes_of(7, 0, 100);
+        for from in 0..100 {
+            for len in 0..=100 - from {
+                assert_eq!(bytes_of(7, from as u64, len), &whole[from..from + len]);
+            }
+        }
+        assert_ne!(bytes_of(8, 0, 100), whole);
+        assert!(!Pattern::new(7, 1).matches(&whole[..8]), "moved by one");
+    }
 }

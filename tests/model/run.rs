@@ -7,11 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use hotloop::CloseReason;
-use hotloop::sim::{Faults, Host, Link, Node, Peer, Report, Script, World};
+use hotloop::sim::{Fault, Faults, Host, Link, Node, Peer, Progress, Report, Script, World};
 
-use crate::model::{Conn, Model, Planned, key_of};
+use crate::model::{Model, Planned};
 use crate::program::{Act, OPS, Op, Program};
-use crate::random::{Random, bytes_of};
+use crate::random::{Pattern, Random, bytes_of};
+use crate::record::{Conn, key_of};
 
 /// How many servers there are to connect to; each is connected to once.
 const SERVERS: u16 = 24;
@@ -32,11 +33,12 @@ struct Run<'a> {
     clients: [Host; 2],
     servers: Host,
     peers: Vec<Peer>,
-    /// Peers that have finished before the end of the program.
-    early: BTreeSet<u64>,
     /// Peers of loops that were dropped.
     orphans: BTreeSet<u64>,
     dropped: u32,
+    is_cut: bool,
+    /// A reset may have been lost on the way: it is sent once.
+    was_cut: bool,
     random: Random,
 }
 
@@ -50,15 +52,17 @@ pub fn run(program: &Program, with_trace: bool, is_silent: bool) -> Outcome {
     if is_silent {
         run.world.silence();
     }
-    for (delay_micros, act) in &program.acts {
-        run.run_for(Duration::from_micros(*delay_micros));
-        run.act(act);
-    }
-    run.fill();
-    run.calm();
-    run.finish();
+    run.go_through();
     let trace = with_trace.then(|| run.world.trace());
     Outcome { report: run.world.report(), ops: run.world.handler(run.node).counts, trace }
+}
+
+/// Runs a program that fails; returns its trace up to there.
+pub fn trace_of(program: &Program) -> String {
+    let mut run = Run::new(program);
+    let failed = catch_unwind(AssertUnwindSafe(|| run.go_through())).is_err();
+    assert!(failed, "it has failed before");
+    run.world.trace()
 }
 
 impl Run<'_> {
@@ -77,12 +81,34 @@ impl Run<'_> {
             (0..SERVERS).map(|port| world.serve(servers, 1_000 + port, Script::new())).collect();
         world.call(node, |model, net| {
             model.servers = addrs;
-            model.listen(net);
+            model.listen(net, false);
         });
         let random = Random::new(program.seed ^ 1);
-        let (peers, orphans, early) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        let (peers, orphans) = (Vec::new(), BTreeSet::new());
         let clients = [near, far];
-        Run { program, early, world, node, clients, servers, peers, orphans, dropped: 0, random }
+        Run {
+            program,
+            world,
+            node,
+            clients,
+            servers,
+            peers,
+            orphans,
+            dropped: 0,
+            is_cut: false,
+            was_cut: false,
+            random,
+        }
+    }
+
+    fn go_through(&mut self) {
+        for (delay_micros, act) in &self.program.acts {
+            self.run_for(Duration::from_micros(*delay_micros));
+            self.act(act);
+        }
+        self.fill();
+        self.calm();
+        self.finish();
     }
 
     fn model(&mut self) -> &mut Model {
@@ -122,10 +148,6 @@ impl Run<'_> {
         key_of(self.world.state(peer).local)
     }
 
-    fn had_cut(&self) -> bool {
-        self.program.acts.iter().any(|(_, act)| matches!(act, Act::Cut | Act::CutOneWay(_)))
-    }
-
     fn some_peer(&self, number: usize) -> Option<Peer> {
         (!self.peers.is_empty()).then(|| self.peers[number % self.peers.len()])
     }
@@ -134,12 +156,7 @@ impl Run<'_> {
         match act {
             Act::Dial => self.dial(),
             Act::Send(who, len) => self.send(*who, *len),
-            Act::SendUrgent(who) => {
-                if let Some(peer) = self.some_peer(*who).filter(|peer| self.may_send(*peer)) {
-                    // What overtakes a mark joins the stream: the model would have to know when.
-                    let _ = peer;
-                }
-            }
+            Act::SendUrgent(who) => self.send_urgent(*who),
             Act::Finish(who) => {
                 if let Some(peer) = self.some_peer(*who) {
                     self.finish_peer(peer);
@@ -147,9 +164,7 @@ impl Run<'_> {
             }
             Act::Reset(who) => {
                 if let Some(peer) = self.some_peer(*who) {
-                    let key = self.key(peer);
-                    self.model().outside.resets.insert(key);
-                    self.world.reset(peer);
+                    self.reset(peer);
                 }
             }
             Act::StopReading(who) => {
@@ -162,12 +177,8 @@ impl Run<'_> {
                     self.world.start_reading(peer);
                 }
             }
-            Act::Cut => self.world.partition(self.node, self.clients[0]),
-            Act::CutOneWay(out) if *out => {
-                self.world.partition_one_way(self.node, self.servers);
-            }
-            Act::CutOneWay(_) => self.world.partition_one_way(self.clients[1], self.node),
-            Act::Heal => self.world.heal_all(),
+            Act::Cut | Act::CutOneWay(_) => self.cut(act),
+            Act::Heal => self.heal(),
             Act::Outside(op) => self.outside(*op),
             Act::Wake => {
                 self.model().wake_due = true;
@@ -180,6 +191,30 @@ impl Run<'_> {
             }
             Act::Drop => self.drop_loop(),
         }
+    }
+
+    fn cut(&mut self, act: &Act) {
+        (self.is_cut, self.was_cut) = (true, true);
+        match act {
+            Act::CutOneWay(true) => self.world.partition_one_way(self.node, self.servers),
+            Act::CutOneWay(false) => self.world.partition_one_way(self.clients[1], self.node),
+            _ => self.world.partition(self.node, self.clients[0]),
+        }
+    }
+
+    fn heal(&mut self) {
+        self.is_cut = false;
+        self.world.heal_all();
+    }
+
+    fn reset(&mut self, peer: Peer) {
+        let (key, is_cut) = (self.key(peer), self.is_cut);
+        let outside = &mut self.model().outside;
+        outside.resets.insert(key);
+        if is_cut {
+            outside.silent.insert(key);
+        }
+        self.world.reset(peer);
     }
 
     fn outside(&mut self, op: Op) {
@@ -220,6 +255,15 @@ impl Run<'_> {
         }
     }
 
+    /// One mark for each peer: a second one may overtake the first, whose byte joins the stream.
+    fn send_urgent(&mut self, who: usize) {
+        let Some(peer) = self.some_peer(who) else { return };
+        let key = self.key(peer);
+        if self.may_send(peer) && self.model().outside.urgent.insert(key) {
+            self.world.send_urgent(peer, b'!');
+        }
+    }
+
     fn finish_peer(&mut self, peer: Peer) {
         let key = self.key(peer);
         self.model().outside.sent.entry(key).or_default();
@@ -234,7 +278,7 @@ impl Run<'_> {
         self.orphans.extend(keys);
         let model = self.world.shut(self.node).start_over();
         self.node = self.world.restart(self.node, self.program.setup.node_options(), model);
-        self.world.call(self.node, |model, net| model.listen(net));
+        self.world.call(self.node, |model, net| model.listen(net, false));
     }
 
     /// Goes on until there were enough system calls.
@@ -244,10 +288,12 @@ impl Run<'_> {
                 return;
             }
             if round % 20 == 0 {
-                self.world.heal_all();
-                self.world.call(self.node, |model, net| model.listen(net));
+                self.heal();
+                self.world.call(self.node, |model, net| model.listen(net, false));
                 self.dial();
             }
+            // A loop that is full and whose peers are quiet has its turns, too.
+            self.outside(Op::Timer(0));
             let who = self.random.below(64) as usize;
             self.send(who, 40);
             self.run_for(Duration::from_millis(3 + round / 20));
@@ -256,40 +302,55 @@ impl Run<'_> {
 
     /// Ends all trouble, and sees that what is due comes: first while everybody is still there.
     fn calm(&mut self) {
-        self.early = self.model().outside.finished.clone();
         self.world.faults(self.node, Faults::none());
         self.world.default_link(Link::lan());
-        self.world.heal_all();
+        self.heal();
         for peer in self.peers.clone() {
             self.world.start_reading(peer);
         }
-        self.world.call(self.node, |model, net| model.calm(net));
+        self.world.call(self.node, Model::calm);
+        self.run_for(Duration::from_millis(1));
+        self.reset_paused();
+        self.world.call(self.node, Model::resume_all);
         self.run_for(Duration::from_secs(30));
-        let program = self.program;
-        let is_full = program.setup.global_buffer_bytes < 1 << 28;
-        self.world.call(self.node, |model, net| model.check_nothing_is_owed(net, is_full));
-        for peer in self.peers.clone() {
-            self.finish_peer(peer);
-        }
-        self.world.call(self.node, |model, net| model.close_own(net));
-        // The longest that is waited for is a SYN that nobody answers.
-        self.run_for(Duration::from_secs(200));
-        self.meet_servers();
-        for peer in self.peers.clone() {
-            self.finish_peer(peer);
-        }
-        // Those that a slot was found for late.
-        for _ in 0..3 {
-            self.run_for(Duration::from_secs(30));
-            self.world.call(self.node, |model, net| model.close_own(net));
-        }
-        self.run_for(Duration::from_secs(60));
+        self.world.call(self.node, |model, net| model.check_nothing_is_owed(net));
+        self.end_all();
         self.world.call(self.node, |model, net| model.check_all_ended(net));
+    }
+
+    /// Ends everything in order. With few slots one connection is accepted when another has ended.
+    fn end_all(&mut self) {
+        for wait_s in [200, 60, 60, 60, 60, 60, 60, 60] {
+            for peer in self.peers.clone() {
+                self.finish_peer(peer);
+            }
+            self.world.call(self.node, Model::close_own);
+            self.run_for(Duration::from_secs(wait_s));
+            if self.model().has_ended() {
+                break;
+            }
+        }
+    }
+
+    /// Resets some of the peers whose connections are paused, which has to be told all the same.
+    fn reset_paused(&mut self) {
+        let paused = self.model().paused();
+        let mut resets = Vec::new();
+        for peer in self.peers.clone() {
+            let key = self.key(peer);
+            let is_open = self.world.state(peer).progress == Progress::Open;
+            if is_open && paused.contains(&key) && key % 3 == 0 {
+                self.reset(peer);
+                resets.push(key);
+            }
+        }
+        self.run_for(Duration::from_secs(30));
+        self.model().check_resets_are_told(&resets);
     }
 
     /// Closes what listens, and looks at what is left.
     fn finish(&mut self) {
-        self.world.call(self.node, |model, net| model.close_listeners(net));
+        self.world.call(self.node, Model::close_listeners);
         self.run_for(Duration::from_secs(130));
         let stats = self.world.net(self.node).stats();
         let left = (stats.connections, stats.listeners, stats.timers);
@@ -301,45 +362,81 @@ impl Run<'_> {
         let turns = self.world.report().turns;
         self.run_for(Duration::from_secs(10));
         assert_eq!(self.world.report().turns, turns, "C14: a loop without anything takes turns");
+        self.check_blamed();
         self.check_peers();
+    }
+
+    /// What nobody has done, faults have (C4).
+    fn check_blamed(&mut self) {
+        let (report, blamed) = (self.world.report(), self.model().blamed);
+        let deadly = self.deadly_faults();
+        assert!(blamed.broken <= deadly, "C4: {blamed:?}, and {deadly} faults");
+        let refusing = [Fault::Refused, Fault::SelfConnect, Fault::ConnectError];
+        let refusals = refusing.iter().map(|kind| report.count(*kind)).sum::<u64>() + deadly;
+        assert!(blamed.refused <= refusals, "C4: {blamed:?}, and {refusals} faults");
+    }
+
+    /// How many connections faults may have broken.
+    fn deadly_faults(&self) -> u64 {
+        let report = self.world.report();
+        let [send, recv, reset] =
+            [Fault::SendError, Fault::RecvError, Fault::Reset].map(|kind| report.count(kind));
+        // A reset is told to both ends, which may be the loop's both.
+        send + recv + 2 * reset
     }
 
     /// What the peers have read is what was written to them, from its beginning (C5, C7, C8).
     fn check_peers(&mut self) {
+        let ended = |conn: &&Conn| conn.is_open && !conn.is_own;
         let ends: BTreeMap<u64, Conn> = self
             .model()
             .conns
             .values()
-            .filter(|conn| conn.is_open && !conn.is_own)
+            .filter(ended)
             .map(|conn| (conn.key, conn.clone()))
             .collect();
+        let is_deadly = self.deadly_faults() > 0;
         for peer in self.peers.clone() {
-            let (key, state) = (self.key(peer), self.world.state(peer));
-            let received = self.world.received(peer);
-            let written = self.model().written.get(&key).copied().unwrap_or(0);
-            assert!(received.len() as u64 <= written, "C8: {peer:?} got more than was written");
-            let expected = bytes_of(key * 2 + 1, 0, received.len());
-            assert!(received == expected, "C7: {peer:?} got other bytes than were written");
+            let key = self.key(peer);
+            self.check_received(peer, key);
             let is_dropped = self.orphans.contains(&key);
-            let disturbed = self.model().is_deadly || self.model().outside.resets.contains(&key);
-            let Some(conn) = ends.get(&key).filter(|_| !is_dropped) else { continue };
-            let Some((reason, dropped)) = conn.end else { continue };
-            let orderly = matches!(reason, CloseReason::LocalClose | CloseReason::PeerClosed);
-            if orderly && !disturbed {
-                let got = (received.len() as u64, dropped, state.read_closed, state.is_reset);
-                let all = (conn.accepted, 0, true, false);
-                assert_eq!(
-                    got, all,
-                    "C5: {peer:?}, closed with {reason}: bytes, dropped, FIN, RST"
-                );
+            if let Some(conn) = ends.get(&key).filter(|_| !is_dropped) {
+                let is_disturbed = is_deadly || self.model().outside.resets.contains(&key);
+                self.check_end(peer, conn, is_disturbed);
             }
-            if reason == CloseReason::LocalAbort && !disturbed {
-                // Behind both FINs there is nothing to reset.
-                let is_over = state.read_closed && self.early.contains(&key);
-                // And one that meets a partition is lost.
-                let is_reset = state.is_reset || is_over || self.had_cut();
-                assert!(is_reset, "C5: {peer:?} was aborted without a reset: {state:?}");
-            }
+        }
+    }
+
+    fn check_received(&mut self, peer: Peer, key: u64) {
+        let stream = key * 2 + 1;
+        let written = self.model().written.get(&stream).copied().unwrap_or(0);
+        self.world.with_received(peer, |received| {
+            assert!(received.len() as u64 <= written, "C8: {peer:?} got more than was written");
+            let is_right = Pattern::new(stream, 0).matches(received);
+            assert!(is_right, "C7: {peer:?} got other bytes than were written");
+        });
+    }
+
+    /// What a peer has seen of the end of its connection.
+    fn check_end(&mut self, peer: Peer, conn: &Conn, is_disturbed: bool) {
+        let state = self.world.state(peer);
+        let (reason, dropped) = conn.end.expect("all have ended");
+        let received = state.received_bytes as u64;
+        if state.read_closed && !state.is_reset {
+            // A FIN says that this was all.
+            assert_eq!(received, conn.accepted, "C5: {peer:?}: a FIN, and not all: {conn:?}");
+        }
+        let is_orderly = matches!(reason, CloseReason::LocalClose | CloseReason::PeerClosed);
+        if is_orderly && !is_disturbed && !conn.was_stuck {
+            let got = (received, dropped, state.read_closed, state.is_reset);
+            let all = (conn.accepted, 0, true, false);
+            assert_eq!(got, all, "C5: {peer:?}, closed with {reason}: bytes, dropped, FIN, RST");
+        }
+        if reason == CloseReason::LocalAbort && !is_disturbed {
+            // Behind both FINs there is nothing to reset.
+            let early = &self.model().outside.finished_early;
+            let is_over = state.read_closed && early.contains(&conn.key) || self.was_cut;
+            assert!(state.is_reset || is_over, "C5: {peer:?}: aborted without a reset: {state:?}");
         }
     }
 }

@@ -1,14 +1,17 @@
 //! Runs seeds without a word, and makes a program that fails as small as it gets.
 
 use std::cell::{Cell, RefCell};
+use std::fs;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::sync::Once;
 
 use crate::program::{Act, Answer, Program, draw};
-use crate::run::{Outcome, run};
+use crate::run::{Outcome, run, trace_of};
 
 /// How many runs shrinking may take.
 const RUNS_MAX: usize = 3_000;
+const LINES_SHOWN: usize = 60;
 
 thread_local! {
     /// Panics of this thread are noted, not printed.
@@ -60,13 +63,13 @@ pub fn run_or_explain(seed: u64, after: u64) {
     }
     println!("seed {seed}: {why}\nto replay it: HOTLOOP_SEED={seed}");
     if std::env::var("HOTLOOP_SHRINK").as_deref() != Ok("0") {
-        explain(draw(seed));
+        explain(draw(seed), place(&why));
     }
     panic!("seed {seed} fails: {why}");
 }
 
-fn explain(program: Program) {
-    let (small, why) = shrink(program);
+fn explain(program: Program, place: &str) {
+    let (small, why) = shrink(program, place);
     println!("the smallest program that fails: {why}\n{:?}", small.setup);
     for (delay, act) in &small.acts {
         println!("  after {delay} us: {act:?}");
@@ -74,13 +77,23 @@ fn explain(program: Program) {
     for answer in &small.answers {
         println!("  the next callback: {answer:?}");
     }
-    println!("its end:");
-    // Printed by the world that goes down with it.
-    let _ = panic::catch_unwind(AssertUnwindSafe(|| run(&small, false, false)));
+    let trace = trace_of(&small);
+    let lines: Vec<&str> = trace.lines().collect();
+    let end = lines.len().saturating_sub(LINES_SHOWN);
+    println!("the end of its trace:\n{}", lines[end..].join("\n"));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("model-{}.txt", small.seed));
+    if fs::write(&file, trace).is_ok() {
+        println!("the whole trace: {}", file.display());
+    }
 }
 
-/// Leaves out of a program what it does not need to fail.
-fn shrink(mut program: Program) -> (Program, String) {
+/// The first line of a panic's message says where it was.
+fn place(why: &str) -> &str {
+    why.lines().next().unwrap_or(why)
+}
+
+/// Leaves out of a program what it does not need to fail in the same place.
+fn shrink(mut program: Program, place_of: &str) -> (Program, String) {
     let mut runs = 0;
     let mut why = String::from("it passed when it was run again");
     let mut fails = |candidate: &Program| {
@@ -90,10 +103,11 @@ fn shrink(mut program: Program) -> (Program, String) {
         }
         match try_run(candidate, false) {
             Ok(_) => false,
-            Err(cause) => {
+            Err(cause) if place(&cause) == place_of => {
                 why = cause;
                 true
             }
+            Err(_) => false,
         }
     };
     if fails(&program) {
