@@ -84,6 +84,13 @@ MISTAKES = [
     ("end of stream before what was kept", "src/event_loop/service.rs",
      "        self.shown = self.net.take_kept(id);\n        let rest",
      "        self.net.discard_kept(id);\n        let rest"),
+    ("end that loses bytes and sends a FIN", "src/net/close.rs",
+     "if reset || bytes > 0 { Flags::RESET }", "if reset { Flags::RESET }"),
+    ("failed connection that sends a FIN", "src/net/close.rs",
+     "let reset = conn.phase == Phase::Open;", "let reset = false;"),
+    ("stall behind a close told as the peer's", "src/conn/mod.rs",
+     "matches!(self.reason, CloseReason::LocalClose | CloseReason::PeerClosed)",
+     "self.reason == CloseReason::LocalClose"),
     ("lent buffer that is not released", "src/event_loop/service.rs",
      "        if let Some(lent) = self.lent.take() {\n            self.release(lent);\n        }\n    }\n\n"
      "    /// Shows kept",
@@ -123,8 +130,8 @@ def run_model(seeds):
     if not found:
         print(done.stdout[-3000:])
         sys.exit("the model test ended without saying after how many seeds")
-    rule = re.search(r"\b(C\d+): [^\n]*", done.stdout)
-    return int(found.group(1)), rule.group(0)[:70] if rule else "a panic without a rule"
+    why = re.search(r"seed (\d+): panicked at [^\n]*\n([^\n]*)", done.stdout)
+    return int(found.group(1)), f"seed {why.group(1)}: {why.group(2)[:70]}" if why else ""
 
 
 def main():

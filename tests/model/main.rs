@@ -36,6 +36,8 @@ const REGRESSIONS: &[u64] = &[];
 const SEEDS: u64 = 300;
 /// From so many seeds on every kind of fault and of operation has to have occurred.
 const SEEDS_FOR_ALL: u64 = 2_000;
+/// A long run says how far it is whenever so many seeds have been begun.
+const PROGRESS: u64 = 100_000;
 /// One seed of so many is run twice, and the traces compared.
 const TWICE: u64 = 50;
 
@@ -80,6 +82,9 @@ fn run_all(first: u64, count: u64) -> Sum {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= count {
                 break;
+            }
+            if number > 0 && number % PROGRESS == 0 {
+                println!("{number} seeds so far");
             }
             let seed = first.wrapping_add(number);
             match shrink::try_seed(seed, number % TWICE == 0) {

@@ -112,6 +112,8 @@ pub(super) struct End {
     pub(super) arrived: VecDeque<u8>,
     /// Completion: the loop was told of the end of the stream, or of the error.
     pub(super) end_shown: bool,
+    /// Completion: the error that the standing receive has ended with.
+    pub(super) recv_error: Option<i32>,
     pub(super) flight: Option<Flight>,
     pub(super) raw: Option<Box<Raw>>,
 }
@@ -151,6 +153,7 @@ impl End {
             watch_write: true,
             arrived: VecDeque::new(),
             end_shown: false,
+            recv_error: None,
             flight: None,
             raw: None,
         }

@@ -205,6 +205,10 @@ impl Network {
         let writable = end.watch_write;
         if end.watch_read {
             end.end_shown = end.is_at_end();
+            if !end.fin_in {
+                // It is the receive that has taken it, whoever asks afterwards.
+                end.recv_error = end.error.take().or(end.recv_error);
+            }
             end.pull();
             self.tell_room(index);
         }

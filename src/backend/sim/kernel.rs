@@ -249,7 +249,8 @@ impl Network {
 
     pub(super) fn take_error(&mut self, host: HostIndex, conn: &Sock) -> Option<Errno> {
         let index = self.socket_end(host, conn);
-        self.end_mut(index).error.take().map(Errno)
+        let end = self.end_mut(index);
+        end.recv_error.take().or_else(|| end.error.take()).map(Errno)
     }
 
     pub(super) fn unread_bytes(&mut self, host: HostIndex, conn: &Sock) -> usize {

@@ -94,7 +94,7 @@ impl Network {
         if end.fin_in {
             return Recv::Eof;
         }
-        match end.error.take() {
+        match end.recv_error.take().or_else(|| end.error.take()) {
             Some(errno) => Recv::Failed(Errno(errno)),
             None if end.is_dead() => Recv::Eof,
             None => Recv::WouldBlock,
