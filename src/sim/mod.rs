@@ -88,8 +88,9 @@
 //! A seed fails when anything panics: an assertion of the test, a script that reads what it does
 //! not expect, a [`World::run_until`] whose time is up, the handler itself, or [`Checked`], which
 //! is around every handler here and knows the rules of the [contract](crate#the-contract). Then
-//! the seed and the end of the trace are printed. `HOTLOOP_SEED=<seed> cargo test <name>` runs that
-//! one alone, as often as you like, with the same trace byte for byte.
+//! the seed and the end of the trace are printed, with `HOTLOOP_TRACE=all` the whole of it.
+//! `HOTLOOP_SEED=<seed> cargo test <name>` runs that one alone, as often as you like, with the same
+//! trace byte for byte.
 //!
 //! `examples/simulate.rs` is such a story: a server that passes the test that everybody writes,
 //! the seed that fails, and what its trace says.

@@ -30,8 +30,15 @@ use hotloop::sim::Report;
 use program::OPS;
 use run::Outcome;
 
-/// Seeds that have found something once.
-const REGRESSIONS: &[u64] = &[];
+/// Seeds that have found something once. One stands for its program only as long as the drawing of
+/// programs stays what it is; what was found has a story of its own in `regressions` or `sim`.
+const REGRESSIONS: &[u64] = &[
+    // An end of stream that overtook a failed send's completion.
+    12_895_737_264_082_746_155,
+    5_372_404_203_591_479_341,
+    // A closed window that was taken for a dead peer.
+    7_457_641_012_413_821_982,
+];
 /// Enough to find a gross mistake, few enough for an unoptimized build.
 const SEEDS: u64 = 300;
 /// From so many seeds on every kind of fault and of operation has to have occurred.
@@ -51,14 +58,14 @@ struct Sum {
 #[test]
 fn regression_seeds_pass() {
     for seed in REGRESSIONS {
-        shrink::run_or_explain(*seed, 0);
+        shrink::run_or_explain(*seed);
     }
 }
 
 #[test]
 fn fresh_seeds_keep_the_contract() {
     if let Some(seed) = number_in("HOTLOOP_SEED") {
-        shrink::run_or_explain(seed, 0);
+        shrink::run_or_explain(seed);
         return;
     }
     let count = number_in("HOTLOOP_SEEDS").unwrap_or(SEEDS);
@@ -89,8 +96,9 @@ fn run_all(first: u64, count: u64) -> Sum {
             let seed = first.wrapping_add(number);
             match shrink::try_seed(seed, number % TWICE == 0) {
                 Ok(outcome) => own.add(&outcome),
-                Err(_) => {
-                    failed.lock().expect("no panic while it is held").get_or_insert((seed, number));
+                Err(why) => {
+                    let mut first = failed.lock().expect("no panic while it is held");
+                    first.get_or_insert((seed, number, why));
                 }
             }
         }
@@ -101,8 +109,10 @@ fn run_all(first: u64, count: u64) -> Sum {
             scope.spawn(work);
         }
     });
-    if let Some((seed, number)) = failed.into_inner().expect("no panic while it was held") {
-        shrink::run_or_explain(seed, number + 1);
+    if let Some((seed, number, why)) = failed.into_inner().expect("no panic while it was held") {
+        println!("failed after {} seeds", number + 1);
+        shrink::run_or_explain(seed);
+        panic!("C17: seed {seed} failed, and passed when it was run again: {why}");
     }
     total.into_inner().expect("no panic while it was held")
 }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use hotloop::CloseReason;
 use hotloop::sim::{Fault, Faults, Host, Link, Node, Peer, Progress, Report, Script, World};
+use hotloop::{CloseReason, TimeoutKind};
 
 use crate::model::{Model, Planned};
 use crate::program::{Act, OPS, Op, Program};
@@ -17,6 +17,8 @@ use crate::record::{Conn, key_of};
 /// How many servers there are to connect to; each is connected to once.
 const SERVERS: u16 = 24;
 const CALLS_MIN: u64 = 500;
+/// How many full buffers one message fills at most.
+const PACKETS_MAX: usize = 60;
 
 /// What a run has done.
 pub struct Outcome {
@@ -246,6 +248,8 @@ impl Run<'_> {
 
     fn send(&mut self, who: usize, len: usize) {
         let Some(peer) = self.some_peer(who) else { return };
+        // Through a buffer of one byte a long message is nothing but more of the same.
+        let len = len.min(PACKETS_MAX * self.program.setup.socket_buffers.1);
         if self.may_send(peer) {
             let key = self.key(peer);
             let sent = self.model().outside.sent.entry(key).or_default();
@@ -425,6 +429,11 @@ impl Run<'_> {
         if state.read_closed && !state.is_reset {
             // A FIN says that this was all.
             assert_eq!(received, conn.accepted, "C5: {peer:?}: a FIN, and not all: {conn:?}");
+        }
+        let broke =
+            matches!(reason, CloseReason::Io(_) | CloseReason::Timeout(TimeoutKind::Kernel));
+        if broke && !conn.is_shut && !conn.is_closed {
+            assert!(!state.read_closed, "C5: {peer:?} got a FIN of what broke: {conn:?}");
         }
         let is_orderly = matches!(reason, CloseReason::LocalClose | CloseReason::PeerClosed);
         if is_orderly && !is_disturbed && !conn.was_stuck {

@@ -56,11 +56,8 @@ fn install_hook() {
 }
 
 /// Runs a seed; if it fails, shrinks its program, prints that, and fails.
-pub fn run_or_explain(seed: u64, after: u64) {
+pub fn run_or_explain(seed: u64) {
     let Err(why) = try_seed(seed, true) else { return };
-    if after > 0 {
-        println!("failed after {after} seeds");
-    }
     println!("seed {seed}: {why}\nto replay it: HOTLOOP_SEED={seed}");
     if std::env::var("HOTLOOP_SHRINK").as_deref() != Ok("0") {
         explain(draw(seed), place(&why));

@@ -35,7 +35,8 @@ impl Model {
         let limits = conn.limits;
         let passed = |since: Time, ms: u64| net.now().since(since) >= Duration::from_millis(ms);
         match reason {
-            CloseReason::PeerClosed => conn.read_closed,
+            // Only a close that lost nothing keeps this reason.
+            CloseReason::PeerClosed => conn.read_closed && dropped == 0,
             CloseReason::Reset | CloseReason::Io(_) | CloseReason::Timeout(TimeoutKind::Kernel) => {
                 self.blame_break(conn, reason);
                 conn.is_open
