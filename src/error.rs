@@ -73,7 +73,7 @@ pub enum LimitKind {
 #[non_exhaustive]
 pub enum CloseReason {
     /// The peer closed first: its FIN had been read when the connection was closed here, or both
-    /// sides had sent theirs.
+    /// sides had sent theirs. Everything that was accepted here was sent.
     PeerClosed,
     /// The peer reset the connection, or vanished while there was something to send to it
     /// (`ECONNRESET`, `ECONNABORTED`, `EPIPE`).

@@ -41,7 +41,7 @@
 //! - **C5** [`close`](Net::close) flushes, sends FIN, lingers within bounds; [`abort`](Net::abort)
 //!   drops the queue and resets; [`shutdown`](Net::shutdown) flushes and sends FIN, and reading
 //!   goes on. All are idempotent and infallible. After `close` or `abort` nothing but `on_close`
-//!   follows.
+//!   follows. An end that drops queued bytes resets: a FIN says that all was sent.
 //! - **C6** A panic in a callback unwinds out of `run` with the loop consistent: it can be run
 //!   again or dropped. The connection whose callback panicked is aborted.
 //!

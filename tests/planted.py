@@ -119,7 +119,7 @@ def plant(path, text, mistake):
 def run_model(seeds):
     """Returns how many seeds were run until one failed; None if none did."""
     env = dict(os.environ, HOTLOOP_SEEDS=str(seeds), HOTLOOP_SHRINK="0",
-               CARGO_TARGET_DIR=os.path.join(COPY, "target"))
+               CARGO_INCREMENTAL="1", CARGO_TARGET_DIR=os.path.join(COPY, "target"))
     env.pop("HOTLOOP_SEED", None)
     command = ["cargo", "test", "-q", "--release", "--test", "model", "fresh", "--", "--nocapture"]
     done = subprocess.run(command, cwd=COPY, env=env, text=True, errors="replace",
@@ -136,6 +136,9 @@ def run_model(seeds):
 
 def main():
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    unknown = set(sys.argv[2:]) - {one[0] for one in MISTAKES}
+    if unknown:
+        sys.exit(f"no such mistake: {', '.join(sorted(unknown))}")
     chosen = [one for one in MISTAKES if not sys.argv[2:] or one[0] in sys.argv[2:]]
     copy_tree()
     if run_model(200) is not None:

@@ -226,6 +226,21 @@ fn a_self_connect_through_the_unspecified_address_is_refused() {
     }
 }
 
+/// Found by a review: the reset could destroy what was on its way to the peer.
+fn a_receive_that_fails_behind_the_own_fin_takes_nothing_from_the_peer(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (peer, conn) = rig.client();
+    rig.event_loop.net().write(conn, b"that was all");
+    rig.event_loop.net().shutdown(conn);
+    rig.settle();
+    let scripted = rig.scripted(peer);
+    rig.world().fail_recv(scripted, libc::EHOSTUNREACH);
+    rig.settle();
+    assert_eq!(rig.closed(conn), Some((CloseReason::Io(Errno(libc::EHOSTUNREACH)), 0)));
+    assert!(rig.at_end(peer) && !rig.is_reset(peer));
+    assert_eq!(rig.received(peer), b"that was all");
+}
+
 on_every_backend!(
     bytes_that_came_in_time_count_though_the_loop_is_late,
     a_connect_that_was_done_in_time_counts_though_the_loop_is_late,
@@ -241,6 +256,7 @@ on_script!(
     a_stall_behind_a_close_after_the_peers_fin_is_the_reason,
     an_end_that_loses_queued_bytes_is_no_orderly_one_for_the_peer,
     a_send_that_fails_for_want_of_memory_is_no_orderly_end_for_the_peer,
+    a_receive_that_fails_behind_the_own_fin_takes_nothing_from_the_peer,
 );
 
 on_virtual_time!(

@@ -229,6 +229,11 @@ impl World {
         self.link(peer, |link| link.fail_send = Some(errno));
     }
 
+    /// Makes the receive behind what was sent fail once; the connection itself stays.
+    pub fn fail_recv(&self, peer: Peer, errno: i32) {
+        self.link(peer, |link| (link.error, link.edge_in) = (Some(errno), true));
+    }
+
     /// Reports the connection as ready for everything, though it is not.
     pub fn spurious(&self, peer: Peer) {
         self.link(peer, |link| {

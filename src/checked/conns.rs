@@ -385,7 +385,7 @@ impl SeenConn {
         match reason {
             ConnectFailed(_) => never_open,
             Timeout(TimeoutKind::Connect) => never_open && is_idle(options.connect_timeout.nanos()),
-            PeerClosed => self.read_closed,
+            PeerClosed => self.read_closed && dropped_bytes == 0,
             // One that loses queued bytes tells what lost them.
             LocalClose => never_open || (!self.read_closed && dropped_bytes == 0),
             // The linger begins when all has been sent.

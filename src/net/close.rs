@@ -25,6 +25,10 @@ impl Net {
     /// answers with a reset (RFC 9293 §3.6.1), which can destroy what the peer has not read yet.
     /// It is left out when the peer's FIN was read and nothing is unread.
     ///
+    /// The reason is [`CloseReason::LocalClose`], or [`CloseReason::PeerClosed`] behind the peer's
+    /// FIN; a stall, an expired linger or a reset that loses queued bytes says so instead. Whatever
+    /// end drops queued bytes resets the connection.
+    ///
     /// Does nothing for an id that is stale or closing. A connect that is not done is given up,
     /// with what was queued for it.
     pub fn close(&mut self, conn: ConnId) {
@@ -70,6 +74,7 @@ impl Net {
 
     /// Decides a connection: drops what it holds and puts it where `on_close` is called. With
     /// queued bytes to drop it is reset in any case: a FIN would say that the peer has everything.
+    /// Those in flight count: whether they arrive is not known yet.
     pub(crate) fn end(&mut self, id: ConnId, reason: CloseReason, reset: bool) {
         let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
             return;
@@ -122,8 +127,8 @@ impl Net {
     pub(crate) fn fail(&mut self, id: ConnId, errno: Errno) {
         let Some(conn) = self.conns.get(id.0) else { return };
         let reason = reason_for(conn, close_reason(conn.send_error.unwrap_or(errno)));
-        // What the handler still wanted to send is missing.
-        let reset = conn.phase == Phase::Open;
+        // What the handler still wanted to send is missing, unless it has said that this was all.
+        let reset = conn.phase == Phase::Open && !conn.flags.any(Flags::FIN_SENT);
         self.end(id, reason, reset);
     }
 

@@ -1,4 +1,4 @@
-//! What lies between machines, and what goes wrong on them.
+//! What lies between hosts, and what goes wrong on them.
 
 use crate::backend::sim::{Faults, Link};
 use crate::id::Key;
@@ -7,7 +7,7 @@ use super::node::Host;
 use super::world::World;
 
 impl World {
-    /// Sets the way between two machines, in both directions.
+    /// Sets the way between two hosts, in both directions.
     pub fn link(&mut self, a: impl Into<Host>, b: impl Into<Host>, link: Link) {
         let (a, b) = (self.index(a), self.index(b));
         let mut network = self.shared.lock();
@@ -15,7 +15,7 @@ impl World {
         network.set_link(b, a, link);
     }
 
-    /// Sets the way from one machine to another.
+    /// Sets the way from one host to another.
     pub fn link_one_way(&mut self, from: impl Into<Host>, to: impl Into<Host>, link: Link) {
         let (from, to) = (self.index(from), self.index(to));
         self.shared.lock().set_link(from, to, link);
@@ -26,7 +26,7 @@ impl World {
         self.shared.lock().set_default_link(link);
     }
 
-    /// Cuts the way between two machines: packets wait, as TCP sends them again, until it is
+    /// Cuts the way between two hosts: packets wait, as TCP sends them again, until it is
     /// [healed](World::heal); a SYN is lost and sent again, a RST is lost for good. An end that
     /// hears no acknowledgement for [`Link::give_up`] breaks, also if only one direction is cut.
     pub fn partition(&mut self, a: impl Into<Host>, b: impl Into<Host>) {
@@ -36,7 +36,7 @@ impl World {
         network.cut(b, a);
     }
 
-    /// Cuts the way from one machine to another.
+    /// Cuts the way from one host to another.
     pub fn partition_one_way(&mut self, from: impl Into<Host>, to: impl Into<Host>) {
         let (from, to) = (self.index(from), self.index(to));
         self.shared.lock().cut(from, to);
@@ -55,13 +55,13 @@ impl World {
         self.shared.lock().heal_all();
     }
 
-    /// Sets what goes wrong on a machine from here on.
+    /// Sets what goes wrong on a host from here on.
     pub fn faults(&mut self, host: impl Into<Host>, faults: Faults) {
         let host = self.index(host);
         self.shared.lock().machine_mut(host).faults = faults;
     }
 
-    /// Makes the next accepts of a machine's loop fail with these error numbers.
+    /// Makes the next accepts of a host's loop fail with these error numbers.
     ///
     /// # Panics
     ///
@@ -71,13 +71,13 @@ impl World {
         self.shared.lock().fail_accepts(host, errnos);
     }
 
-    /// Makes the next wait of a machine's loop report an id, by
+    /// Makes the next wait of a host's loop report an id, by
     /// [`ConnId::to_bits`](crate::ConnId::to_bits), as ready for everything, whether it is or not,
     /// stale or not.
     ///
     /// # Panics
     ///
-    /// If the bits are those of no id, or the machine runs no loop.
+    /// If the bits are those of no id, or the host runs no loop.
     pub fn spurious(&mut self, host: impl Into<Host>, id_bits: u64) {
         let host = self.running(host);
         let key = Key::from_bits(id_bits);
@@ -85,7 +85,7 @@ impl World {
         self.shared.lock().inject(host, key);
     }
 
-    /// Sets the buffers of the sockets that are opened on a machine from here on.
+    /// Sets the buffers of the sockets that are opened on a host from here on.
     ///
     /// # Panics
     ///

@@ -1,6 +1,6 @@
 //! How to test your handler: the real loop over a simulated kernel, network and clock.
 //!
-//! A [`World`] has machines, links between them and a clock, all of them made up. A machine runs
+//! A [`World`] has hosts, links between them and a clock, all of them made up. A host runs
 //! *your* handler, unchanged, on *the* loop of this crate: only the system calls are answered by a
 //! simulation. Everything it answers, and everything that goes wrong, is drawn from one number,
 //! the seed. So a mistake that shows itself once in a million runs, when a message is cut at its
@@ -46,7 +46,7 @@
 //! # Many seeds
 //!
 //! One seed is one course of events. [`for_seeds`] runs a test with fresh ones, on all cores, and
-//! a bad network and a bad machine make them differ:
+//! a bad network and a bad host make them differ:
 //!
 //! ```
 //! use std::time::Duration;
@@ -135,7 +135,7 @@
 //! Between turns the test may look into everything: [`World::handler`] is your handler,
 //! [`World::net`] what its callbacks are given, [`World::call`] both at once. Several nodes with
 //! different handlers make a system: a proxy between clients and a server, a leader and its
-//! followers. [`World::shut`] ends a process, [`World::crash`] a machine.
+//! followers. [`World::shut`] ends a process, [`World::crash`] a host.
 //!
 //! # Links and faults
 //!
@@ -144,7 +144,7 @@
 //! [`Link::wifi`] and [`Link::mobile`] are what players have. [`World::partition`] cuts it, in one
 //! direction or both, until [`World::heal`].
 //!
-//! [`Faults`] are what a machine does to its loop. [`Faults::mild`] ends no connection: reads and
+//! [`Faults`] are what a host does to its loop. [`Faults::mild`] ends no connection: reads and
 //! writes that are short or blocked for no reason, events that are late, spurious, stale or out of
 //! order. A handler must not notice, and every byte must arrive. [`Faults::harsh`] has resets and
 //! errors of all calls as well: then what arrived must be a beginning of what was sent.
@@ -158,7 +158,7 @@
 //!
 //! # Reading a trace
 //!
-//! [`World::trace`] has a line for every event: when, on which machine, and what.
+//! [`World::trace`] has a line for every event: when, on which host, and what.
 //!
 //! ```text
 //! 1.182059912s client: peer :32768 to server:9000 sends 5
@@ -183,7 +183,7 @@
 //! - `call id = answer`, a system call of a loop, and what its kernel answered;
 //! - `on_… id number`, a callback: with `on_data` the number is that of the bytes shown, with
 //!   `on_timer` the token;
-//! - `packet bytes from > to`, what arrives on a machine: `SYN`, `data`, `FIN`, `RST` …;
+//! - `packet bytes from > to`, what arrives on a host: `SYN`, `data`, `FIN`, `RST` …;
 //! - `peer …`, what a peer without a loop does;
 //! - `fault kind`, what the simulation did on purpose just before the next line;
 //! - `turn`, where a turn begins.
@@ -194,7 +194,7 @@
 //! - **TCP's own dynamics.** No congestion control, no slow start, no delayed acknowledgements, no
 //!   Nagle: bytes come whole and in order, late by what the link draws. Segments are of any size.
 //! - **The kernel's memory.** Buffers are as large as you say; nothing is tuned or reclaimed.
-//! - **Socket options**, which are accepted and do nothing, and IPv6: machines have IPv4 addresses.
+//! - **Socket options**, which are accepted and do nothing, and IPv6: hosts have IPv4 addresses.
 //! - **Real threads.** A [`Waker`](crate::Waker) works, but when another thread uses it is not
 //!   drawn from the seed.
 //!

@@ -1,4 +1,4 @@
-//! A machine with a loop: the loop, its handler, and what is written down of its callbacks.
+//! A host with a loop: the loop, its handler, and what is written down of its callbacks.
 
 use std::any::Any;
 use std::fmt;
@@ -12,14 +12,14 @@ use crate::handler::Handler;
 use crate::id::{ConnId, Key, ListenerId, TimerId};
 use crate::net::Net;
 
-/// A machine of a world.
+/// A host of a world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
     pub(super) world: u32,
     pub(super) index: HostIndex,
 }
 
-/// A machine of a world that runs a loop with a handler of this type.
+/// A host of a world that runs a loop with a handler of this type.
 pub struct Node<H> {
     pub(super) host: Host,
     handler: PhantomData<fn() -> H>,
@@ -30,7 +30,7 @@ impl<H> Node<H> {
         Node { host, handler: PhantomData }
     }
 
-    /// Returns which machine it is.
+    /// Returns which host it is.
     pub fn host(self) -> Host {
         self.host
     }

@@ -26,7 +26,7 @@ impl World {
         Peer { world: self.id, end: self.shared.lock().play(from, to, script) }
     }
 
-    /// Listens on a machine without its loop: whoever connects finds a peer that plays the script.
+    /// Listens on a host without its loop: whoever connects finds a peer that plays the script.
     /// Port 0 takes a free one.
     ///
     /// # Panics

@@ -23,15 +23,21 @@ const SHOWN_LINES: usize = 60;
 /// How many turns in a row a loop may take without a reason.
 const IDLE_TURNS_MAX: u32 = 2;
 
-/// A simulated network of machines with a virtual clock, drawn from one seed.
+/// A simulated network of hosts with a virtual clock, drawn from one seed.
 ///
-/// See the [module](crate::sim) for how to use it. A world that is dropped because its test
-/// panics prints its seed and the end of its trace, with `HOTLOOP_TRACE=all` in the environment
-/// the whole.
+/// See the [module](crate::sim) for how to use it.
+///
+/// # Panics
+///
+/// Every method that is given a host, a node or a peer panics, naming it, if it is another
+/// world's, and if it needs a host that is on, or that runs a loop, and this one does not.
+///
+/// A world that is dropped because its test panics prints its seed and the end of its trace, with
+/// `HOTLOOP_TRACE=all` in the environment the whole.
 pub struct World {
     pub(super) id: u32,
     seed: u64,
-    /// The loops of the machines that have one.
+    /// The loops of the hosts that have one.
     runners: Vec<Option<Runner>>,
     pub(super) shared: Shared,
     /// Whose turn it is, or was when its handler panicked.
@@ -42,7 +48,7 @@ pub struct World {
 }
 
 impl World {
-    /// Makes a world without any machine, whose clocks show one second.
+    /// Makes a world without any host, whose clocks show one second.
     pub fn new(seed: u64) -> World {
         World::starting_at(seed, START)
     }
@@ -82,12 +88,12 @@ impl World {
         self.shared.lock().random.draw()
     }
 
-    /// Adds a machine that runs a loop with this handler, inside
+    /// Adds a host that runs a loop with this handler, inside
     /// [`Checked`](crate::Checked).
     ///
     /// # Panics
     ///
-    /// If the configuration contradicts itself; the message says how. If there is a machine of that
+    /// If the configuration contradicts itself; the message says how. If there is a host of that
     /// name.
     pub fn node<H: Handler + 'static>(
         &mut self,
@@ -99,12 +105,12 @@ impl World {
         self.start(host, options, handler)
     }
 
-    /// Starts a loop on a machine whose loop is gone: it was [`shut`](World::shut) or has
+    /// Starts a loop on a host whose loop is gone: it was [`shut`](World::shut) or has
     /// [`crashed`](World::crash).
     ///
     /// # Panics
     ///
-    /// As [`node`](World::node), and if the machine runs a loop.
+    /// As [`node`](World::node), and if the host runs a loop.
     pub fn restart<H: Handler + 'static>(
         &mut self,
         host: impl Into<Host>,
@@ -135,7 +141,7 @@ impl World {
         Ok(Loop::on(options.config, Box::new(Sim::new(self.shared.clone(), host))))
     }
 
-    /// Adds a machine without a loop, for peers.
+    /// Adds a host without a loop, for peers.
     ///
     /// # Panics
     ///
@@ -145,8 +151,8 @@ impl World {
         self.host_at(host)
     }
 
-    /// Adds a machine whose loop the caller drives: [`Loop::turn`] lets the world go on until the
-    /// loop has something to do. The loops of other machines stand still meanwhile, until the
+    /// Adds a host whose loop the caller drives: [`Loop::turn`] lets the world go on until the
+    /// loop has something to do. The loops of other hosts stand still meanwhile, until the
     /// world is run again.
     ///
     /// # Errors
@@ -184,7 +190,7 @@ impl World {
 
     /// # Panics
     ///
-    /// If the machine is off.
+    /// If the host is off.
     pub(super) fn up(&self, host: impl Into<Host>) -> HostIndex {
         let host = self.index(host);
         let is_up = self.shared.lock().machine_mut(host).is_up;
@@ -194,7 +200,7 @@ impl World {
 
     /// # Panics
     ///
-    /// If the machine runs no loop.
+    /// If the host runs no loop.
     pub(super) fn running(&self, host: impl Into<Host>) -> HostIndex {
         let host = self.index(host);
         let runs = self.runners[host].is_some() || self.is_attached(host);
@@ -204,7 +210,7 @@ impl World {
 
     /// # Panics
     ///
-    /// If the caller drives the machine's loop.
+    /// If the caller drives the host's loop.
     fn detached(&self, host: impl Into<Host>) -> HostIndex {
         let host = self.index(host);
         assert!(!self.is_attached(host), "host {}: its loop is attached", self.name(host));
@@ -215,7 +221,7 @@ impl World {
         self.shared.lock().machine_mut(host).is_attached
     }
 
-    /// Returns an address of a machine.
+    /// Returns an address of a host.
     pub fn addr(&self, host: impl Into<Host>, port: u16) -> SocketAddr {
         let host = self.index(host);
         SocketAddr::new(IpAddr::V4(self.shared.lock().machine_mut(host).ip), port)
@@ -233,7 +239,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the machine runs no loop (any more).
+    /// If the host runs no loop (any more).
     pub fn event_loop<H: 'static>(&mut self, node: Node<H>) -> &mut Loop {
         let host = self.index(node);
         self.touched.push(host);
@@ -244,7 +250,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the machine runs no loop (any more).
+    /// If the host runs no loop (any more).
     pub fn net<H: 'static>(&mut self, node: Node<H>) -> &mut Net {
         self.event_loop(node).net()
     }
@@ -254,7 +260,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the machine runs no loop (any more); passes on a panic of the handler.
+    /// If the host runs no loop (any more); passes on a panic of the handler.
     pub fn close_all<H: Handler + 'static>(&mut self, node: Node<H>, grace: Duration) {
         let host = self.index(node);
         self.touched.push(host);
@@ -267,7 +273,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// If the machine runs no loop (any more), or one with another handler.
+    /// If the host runs no loop (any more), or one with another handler.
     pub fn handler<H: Handler + 'static>(&mut self, node: Node<H>) -> &mut H {
         let host = self.index(node);
         observed::<H>(&mut self.runner(host).handler).checked.inner_mut()
@@ -320,7 +326,7 @@ impl World {
         observed.expect("its type was looked at first").checked.into_inner()
     }
 
-    /// Turns a machine off: no FIN, no RST, no answer. Its loop and handler are dropped; it comes
+    /// Turns a host off: no FIN, no RST, no answer. Its loop and handler are dropped; it comes
     /// back with [`restart`](World::restart).
     ///
     /// # Panics
@@ -463,7 +469,7 @@ impl World {
         self.shared.lock().report.clone()
     }
 
-    /// Returns how many descriptors a machine's loop has open.
+    /// Returns how many descriptors a host's loop has open.
     pub fn open_sockets(&self, host: impl Into<Host>) -> usize {
         let host = self.index(host);
         self.shared.lock().machine_mut(host).open_descriptors()
@@ -483,7 +489,8 @@ impl Drop for World {
             let is_all = std::env::var_os("HOTLOOP_TRACE").is_some_and(|lines| lines == "all");
             let most = if is_all { usize::MAX } else { SHOWN_LINES };
             let trace = self.shared.lock().trace_text(most);
-            eprintln!("seed {seed} has failed; to replay it: HOTLOOP_SEED={seed}\n{trace}");
+            let how = "with for_seeds, to replay it";
+            eprintln!("seed {seed} has failed; {how}: HOTLOOP_SEED={seed}\n{trace}");
         }
     }
 }

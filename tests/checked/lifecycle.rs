@@ -260,6 +260,21 @@ fn a_reason_without_a_cause_is_found() {
 }
 
 #[test]
+fn that_the_peer_closed_first_is_no_reason_for_lost_bytes() {
+    let found = message(|| {
+        let mut rig = Rig::new(told_as(CloseReason::PeerClosed));
+        let peer = rig.client();
+        rig.world.set_window(peer, 0);
+        assert!(rig.net().write(conn(0, 1), b"never sent").is_taken());
+        rig.world.finish(peer);
+        rig.turn();
+        rig.world.reset(peer);
+        rig.turn();
+    });
+    assert!(found.starts_with("C4: conn#0.1: on_close with PeerClosed"), "{found}");
+}
+
+#[test]
 fn a_reason_that_cannot_drop_bytes_and_did_is_found() {
     let reasons = [
         CloseReason::LocalClose,

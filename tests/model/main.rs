@@ -7,6 +7,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "what is drawn is below a bound that fits")]
 
 mod clock;
+mod counts;
 mod model;
 mod operate;
 mod pressure;
@@ -27,7 +28,7 @@ use std::time::Instant;
 
 use hotloop::sim::Report;
 
-use program::OPS;
+use counts::Counts;
 use run::Outcome;
 
 /// Seeds that have found something once. One stands for its program only as long as the drawing of
@@ -41,8 +42,9 @@ const REGRESSIONS: &[u64] = &[
 ];
 /// Enough to find a gross mistake, few enough for an unoptimized build.
 const SEEDS: u64 = 300;
-/// From so many seeds on every kind of fault and of operation has to have occurred.
-const SEEDS_FOR_ALL: u64 = 2_000;
+/// From so many seeds on every kind of fault has to have occurred, and every operation in every
+/// callback. `cargo test` runs fewer and does not ask.
+const SEEDS_FOR_ALL: u64 = 10_000;
 /// A long run says how far it is whenever so many seeds have been begun.
 const PROGRESS: u64 = 100_000;
 /// One seed of so many is run twice, and the traces compared.
@@ -51,7 +53,7 @@ const TWICE: u64 = 50;
 #[derive(Default)]
 struct Sum {
     report: Report,
-    ops: [u64; OPS.len()],
+    ops: Counts,
     calls_min: u64,
 }
 
@@ -69,6 +71,7 @@ fn fresh_seeds_keep_the_contract() {
         return;
     }
     let count = number_in("HOTLOOP_SEEDS").unwrap_or(SEEDS);
+    assert!(count > 0, "0 seeds would test nothing");
     let first = RandomState::new().hash_one(count);
     let began = Instant::now();
     let sum = run_all(first, count);
@@ -121,13 +124,13 @@ impl Sum {
     fn add(&mut self, outcome: &Outcome) {
         self.report.add(&outcome.report);
         self.calls_min = self.calls_min.min(outcome.report.calls);
-        self.ops.iter_mut().zip(outcome.ops).for_each(|(sum, count)| *sum += count);
+        self.ops.merge(&outcome.ops);
     }
 
     fn merge(&mut self, other: &Sum) {
         self.report.add(&other.report);
         self.calls_min = self.calls_min.min(other.calls_min);
-        self.ops.iter_mut().zip(other.ops).for_each(|(sum, count)| *sum += count);
+        self.ops.merge(&other.ops);
     }
 
     fn print(&self) {
@@ -137,8 +140,8 @@ impl Sum {
         for (kind, count) in self.report.faults() {
             println!("fault {kind:?}: {count}");
         }
-        for (name, count) in OPS.iter().zip(self.ops) {
-            println!("operation {name}: {count}");
+        for (name, count, place, least) in self.ops.rows() {
+            println!("operation {name}: {count}, {least} of them in {place:?}");
         }
     }
 
@@ -147,12 +150,14 @@ impl Sum {
         if seeds >= SEEDS_FOR_ALL {
             let never: Vec<_> = self.report.faults().filter(|(_, count)| *count == 0).collect();
             assert!(never.is_empty(), "faults that never occurred: {never:?}");
-            assert!(!self.ops.contains(&0), "operations that never occurred: {:?}", self.ops);
+            assert!(self.report.merged_edges > 0, "no edges have ever merged");
+            let rare = self.ops.rows().find(|(_, _, _, least)| *least == 0);
+            assert!(rare.is_none(), "never done in this callback: {rare:?}");
         }
     }
 }
 
 fn number_in(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")))
 }

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use hotloop::{CloseReason, ConnId, Handler, ListenerError, ListenerId, Net, TimerId};
 
 use crate::clock::Clock;
-use crate::program::{Answer, Consume, Dialled, Limits, OPS, Op, Setup};
+use crate::counts::{Counts, Place};
+use crate::program::{Answer, Consume, Dialled, Limits, Op, Setup};
 use crate::random::Pattern;
 use crate::record::{Blamed, Conn, Outside, key_of};
 
@@ -26,7 +27,10 @@ pub struct Model {
     pub own_ip: std::net::IpAddr,
     pub clock: Clock,
     pub outside: Outside,
-    pub counts: [u64; OPS.len()],
+    /// How often each operation was done in each place.
+    pub counts: Counts,
+    /// Where the program is: which callback is running.
+    pub place: Place,
     /// How many bytes were accepted for each stream, those of loops that are gone included.
     pub written: BTreeMap<u64, u64>,
     pub blamed: Blamed,
@@ -51,7 +55,8 @@ impl Model {
             own_ip,
             clock: Clock::default(),
             outside: Outside::default(),
-            counts: [0; OPS.len()],
+            counts: Counts::default(),
+            place: Place::Between,
             written: BTreeMap::new(),
             blamed: Blamed::default(),
             refused: 0,
@@ -83,11 +88,13 @@ impl Model {
     }
 
     /// Does what the program says for this callback; returns the rest of the answer.
-    fn answer(&mut self, net: &mut Net, this: Option<ConnId>) -> Answer {
+    fn answer(&mut self, place: Place, net: &mut Net, this: Option<ConnId>) -> Answer {
         let answer = self.next_answer();
+        self.place = place;
         for op in &answer.ops {
             if *op == Op::Panic {
-                self.counts[op.kind()] += 1;
+                self.counts.add(place, *op);
+                self.place = Place::Between;
                 if let Some(conn) = this.and_then(|id| self.conns.get_mut(&id)) {
                     conn.has_panicked = conn.end.is_none();
                 }
@@ -95,6 +102,7 @@ impl Model {
             }
             self.operate(net, this, *op);
         }
+        self.place = Place::Between;
         answer
     }
 
@@ -154,7 +162,7 @@ impl Handler for Model {
         conn.is_own = is_own;
         conn.opened();
         self.add(id, conn);
-        self.answer(net, Some(id));
+        self.answer(Place::Accept, net, Some(id));
     }
 
     fn on_connect(&mut self, net: &mut Net, id: ConnId) {
@@ -167,7 +175,7 @@ impl Handler for Model {
         }
         assert_ne!(conn.dialled, Some(Dialled::Nobody), "C1: {id}: connected to nobody");
         assert_ne!(conn.dialled, Some(Dialled::BlackHole), "C1: {id}: connected to a black hole");
-        self.answer(net, Some(id));
+        self.answer(Place::Connect, net, Some(id));
     }
 
     fn on_data(&mut self, net: &mut Net, id: ConnId, data: &[u8]) -> usize {
@@ -181,7 +189,7 @@ impl Handler for Model {
         self.check_content(id, data);
         let conn = self.conns.get_mut(&id).expect("it was there");
         conn.left = data.len();
-        let answer = self.answer(net, Some(id));
+        let answer = self.answer(Place::Data, net, Some(id));
         let consumed = match answer.consume {
             Consume::All => data.len(),
             Consume::Nothing => 0,
@@ -201,7 +209,7 @@ impl Handler for Model {
         let low = conn.limits.low;
         assert!(conn.pressure.told(), "C9: {id}: on_writable without pressure");
         assert!(cost <= low, "C9: {id}: on_writable at {cost}, the mark is {low}");
-        self.answer(net, Some(id));
+        self.answer(Place::Writable, net, Some(id));
     }
 
     fn on_read_closed(&mut self, net: &mut Net, id: ConnId, rest: &[u8]) {
@@ -218,7 +226,7 @@ impl Handler for Model {
         assert_eq!(total, self.sent_to(conn), "C7: {id}: the end came before the last byte");
         let is_known = conn.is_own || self.outside.finished.contains(&conn.key);
         assert!(is_known, "C7: {id}: an end nobody has sent");
-        if self.answer(net, Some(id)).closes {
+        if self.answer(Place::ReadClosed, net, Some(id)).closes {
             self.close(net, id);
         }
     }
@@ -233,7 +241,7 @@ impl Handler for Model {
         let conn = self.conns.get_mut(&id).expect("it was there");
         (conn.end, conn.was_stuck) = (Some((reason, dropped_bytes)), conn.has_been_stuck(net));
         self.clock.forget_owned(id);
-        self.answer(net, Some(id));
+        self.answer(Place::Close, net, Some(id));
     }
 
     fn on_timer(&mut self, net: &mut Net, timer: TimerId, token: u64) {
@@ -242,19 +250,19 @@ impl Handler for Model {
             assert!(net.cancel_timer(timer), "C15: {timer}: it repeats, and is not live");
             self.clock.cancelled(timer);
         }
-        self.answer(net, None);
+        self.answer(Place::Timer, net, None);
     }
 
     fn on_wake(&mut self, net: &mut Net) {
         assert!(std::mem::take(&mut self.wake_due), "C16: on_wake without a wake");
-        self.answer(net, None);
+        self.answer(Place::Wake, net, None);
     }
 
     fn on_listener_error(&mut self, net: &mut Net, listener: ListenerId, error: ListenerError) {
         let is_failed = matches!(error, ListenerError::Failed(_));
         assert!(!is_failed, "{listener}: no listener fails here: {error:?}");
         assert!(self.listeners.contains(&listener), "C2: {listener}: an error, and closed");
-        self.answer(net, None);
+        self.answer(Place::ListenerError, net, None);
     }
 
     fn on_turn_start(&mut self, net: &mut Net) {
@@ -265,7 +273,7 @@ impl Handler for Model {
         }
         // Rarely, or the hooks would use up all the answers.
         if self.clock.turns() % 16 == 3 {
-            self.answer(net, None);
+            self.answer(Place::TurnStart, net, None);
         }
     }
 
@@ -278,7 +286,7 @@ impl Handler for Model {
             }
         }
         if self.clock.turns() % 16 == 11 {
-            self.answer(net, None);
+            self.answer(Place::TurnEnd, net, None);
         }
     }
 }

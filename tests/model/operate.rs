@@ -12,7 +12,7 @@ use crate::record::Conn;
 impl Model {
     /// Does one operation in a callback about `this`, or between turns.
     pub fn operate(&mut self, net: &mut Net, this: Option<ConnId>, op: Op) {
-        self.counts[op.kind()] += 1;
+        self.counts.add(self.place, op);
         match op {
             Op::Write(target, len) => self.write(net, self.resolve(this, target), len, false),
             Op::WriteShared(target, len) => self.write(net, self.resolve(this, target), len, true),

@@ -9,8 +9,9 @@ use std::time::Duration;
 use hotloop::sim::{Fault, Faults, Host, Link, Node, Peer, Progress, Report, Script, World};
 use hotloop::{CloseReason, TimeoutKind};
 
+use crate::counts::Counts;
 use crate::model::{Model, Planned};
-use crate::program::{Act, OPS, Op, Program};
+use crate::program::{Act, Op, Program};
 use crate::random::{Pattern, Random, bytes_of};
 use crate::record::{Conn, key_of};
 
@@ -23,7 +24,7 @@ const PACKETS_MAX: usize = 60;
 /// What a run has done.
 pub struct Outcome {
     pub report: Report,
-    pub ops: [u64; OPS.len()],
+    pub ops: Counts,
     pub trace: Option<String>,
 }
 
@@ -220,7 +221,7 @@ impl Run<'_> {
     }
 
     fn outside(&mut self, op: Op) {
-        if op != Op::Stop {
+        if !matches!(op, Op::Stop | Op::Panic) {
             self.world.call(self.node, |model, net| model.operate(net, None, op));
         }
     }

@@ -13,6 +13,9 @@ use crate::run::{Outcome, run, trace_of};
 const RUNS_MAX: usize = 3_000;
 const LINES_SHOWN: usize = 60;
 
+/// What a seed fails with that is run twice and makes two traces.
+const DIFFERENCE: &str = "C17: a seed made two different traces";
+
 thread_local! {
     /// Panics of this thread are noted, not printed.
     static IS_NOTED: Cell<bool> = const { Cell::new(false) };
@@ -25,11 +28,23 @@ pub fn try_seed(seed: u64, twice: bool) -> Result<Outcome, String> {
     let first = try_run(&program, twice)?;
     if twice {
         let second = try_run(&program, true)?;
-        if first.trace != second.trace {
-            return Err("C17: a seed made two different traces".to_owned());
+        if let Some(line) = first_difference(first.trace.as_deref(), second.trace.as_deref()) {
+            return Err(format!("{DIFFERENCE}, first here: {line}"));
         }
     }
     Ok(first)
+}
+
+/// Returns the first line of a trace that the other one has not.
+fn first_difference(one: Option<&str>, other: Option<&str>) -> Option<String> {
+    let (mut one, mut other) = (one?.lines(), other?.lines());
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return None,
+            (line, same) if line == same => {}
+            (line, found) => return Some(format!("{line:?}, and {found:?}")),
+        }
+    }
 }
 
 fn try_run(program: &Program, with_trace: bool) -> Result<Outcome, String> {
@@ -59,7 +74,9 @@ fn install_hook() {
 pub fn run_or_explain(seed: u64) {
     let Err(why) = try_seed(seed, true) else { return };
     println!("seed {seed}: {why}\nto replay it: HOTLOOP_SEED={seed}");
-    if std::env::var("HOTLOOP_SHRINK").as_deref() != Ok("0") {
+    let shrinks = std::env::var("HOTLOOP_SHRINK").as_deref() != Ok("0");
+    // A run alone does not show that it differs from another.
+    if shrinks && !why.starts_with(DIFFERENCE) {
         explain(draw(seed), place(&why));
     }
     panic!("seed {seed} fails: {why}");

@@ -196,6 +196,11 @@ impl End {
         self.is_dead() || self.error.is_some() || (self.fin_in && self.fin != Fin::No)
     }
 
+    /// Takes the error that is there to be found, if it is.
+    pub(super) fn take_error(&mut self) -> Option<i32> {
+        self.recv_error.take().or_else(|| self.error.take())
+    }
+
     /// Returns how many bytes can be read before the urgent mark (`FIONREAD`).
     pub(super) fn bytes_before_mark(&self) -> usize {
         let before = self.mark.map_or(u64::MAX, |(at, _)| at.saturating_sub(self.read_bytes));

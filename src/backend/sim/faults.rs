@@ -36,7 +36,8 @@ pub enum Fault {
     SelfConnect,
     /// A send fails: `EPIPE`, `ECONNRESET`, `ENOBUFS`, `EHOSTUNREACH`. The connection is over.
     SendError,
-    /// A receive fails: `ECONNRESET`, `ETIMEDOUT`, `EHOSTUNREACH`. The connection is over.
+    /// A receive fails: `ECONNRESET`, `ETIMEDOUT`, `EHOSTUNREACH`, which end the connection, or
+    /// `ENOMEM`.
     RecvError,
     /// A connection is reset by something in between: both ends are told. Drawn for each packet.
     Reset,

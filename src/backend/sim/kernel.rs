@@ -221,7 +221,7 @@ impl Network {
     pub(super) fn finish_connect(&mut self, host: HostIndex, conn: &Sock) -> Connect {
         let index = self.socket_end(host, conn);
         let end = self.end_mut(index);
-        match (end.error.take(), end.stage) {
+        match (end.take_error(), end.stage) {
             (Some(errno), _) => Connect::Failed(Errno(errno)),
             (None, Stage::Connecting) => Connect::InProgress,
             (None, Stage::Open) => Connect::Connected,
@@ -249,8 +249,7 @@ impl Network {
 
     pub(super) fn take_error(&mut self, host: HostIndex, conn: &Sock) -> Option<Errno> {
         let index = self.socket_end(host, conn);
-        let end = self.end_mut(index);
-        end.recv_error.take().or_else(|| end.error.take()).map(Errno)
+        self.end_mut(index).take_error().map(Errno)
     }
 
     pub(super) fn unread_bytes(&mut self, host: HostIndex, conn: &Sock) -> usize {

@@ -19,7 +19,7 @@ pub enum Dialect {
     Completion,
 }
 
-/// What can be set for a simulated machine with a loop.
+/// What can be set for a simulated host with a loop.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     pub(crate) config: Config,
@@ -61,7 +61,7 @@ impl NodeOptions {
         self
     }
 
-    /// Sets the faults of the machine. Default: [`Faults::none`].
+    /// Sets the faults of the host. Default: [`Faults::none`].
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
@@ -103,7 +103,7 @@ impl NodeOptions {
         self
     }
 
-    /// Sets how long a turn keeps the machine's one core busy: `cost`, and up to `jitter` more.
+    /// Sets how long a turn keeps the host's one core busy: `cost`, and up to `jitter` more.
     /// Default: 1 µs and none. An [attached](crate::sim::World::attach) loop's turns cost nothing.
     ///
     /// # Panics
@@ -117,7 +117,7 @@ impl NodeOptions {
     }
 }
 
-/// One direction of the way between two machines.
+/// One direction of the way between two hosts.
 ///
 /// What TCP makes of the packets is simulated as a whole: none is lost for good, none overtakes
 /// another of its connection; they come late.

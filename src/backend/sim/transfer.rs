@@ -4,7 +4,7 @@ use crate::backend::{Recv, Send, Sock};
 use crate::error::Errno;
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
-use crate::sys::errno::{ECANCELED, ECONNRESET, EHOSTUNREACH, ENOBUFS, EPIPE, ETIMEDOUT};
+use crate::sys::errno::{ECANCELED, ECONNRESET, EHOSTUNREACH, ENOBUFS, ENOMEM, EPIPE, ETIMEDOUT};
 use crate::time::Time;
 
 use super::end::{End, EndIndex, Fin, Flight, Stage, copy_out};
@@ -14,7 +14,7 @@ use super::options::Dialect;
 use super::trace::HostIndex;
 
 const SEND_ERRORS: &[i32] = &[EPIPE, ECONNRESET, ENOBUFS, EHOSTUNREACH];
-const RECV_ERRORS: &[i32] = &[ECONNRESET, ETIMEDOUT, EHOSTUNREACH];
+const RECV_ERRORS: &[i32] = &[ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM];
 /// Lent buffers lie in turn in so many parts of the receive memory, so that a stale one shows.
 const LENT_PARTS: usize = 4;
 
@@ -94,7 +94,7 @@ impl Network {
         if end.fin_in {
             return Recv::Eof;
         }
-        match end.recv_error.take().or_else(|| end.error.take()) {
+        match end.take_error() {
             Some(errno) => Recv::Failed(Errno(errno)),
             None if end.is_dead() => Recv::Eof,
             None => Recv::WouldBlock,
@@ -109,6 +109,10 @@ impl Network {
         }
         if self.fault(host, Fault::RecvError) {
             let errno = RECV_ERRORS[self.random.index(RECV_ERRORS.len())];
+            if errno == ENOMEM {
+                // The socket itself could go on.
+                return Some(Recv::Failed(Errno(errno)));
+            }
             self.break_off(index);
             let end = self.end_mut(index);
             (end.error, end.watch_read) = (None, true);
