@@ -385,10 +385,11 @@ fn a_new_link_is_not_held_up_by_what_the_old_one_had_to_carry() {
 #[test]
 fn a_reset_that_a_send_has_taken_is_no_end_of_stream() {
     let faults = Faults::none().of(Fault::WaitInterrupted, 0.5).of(Fault::LateCompletion, 0.5);
+    let faults = faults.of(Fault::SpuriousEvent, 0.5).of(Fault::ShortRead, 0.5);
     for seed in 1..=300 {
         let options = NodeOptions::default().dialect(Dialect::Completion);
-        let faults = faults.of(Fault::SpuriousEvent, 0.5).of(Fault::ShortRead, 0.5);
-        let mut pair = Pair::with(seed, options.faults(faults).send_buffer_bytes(100));
+        let options = options.faults(faults.clone());
+        let mut pair = Pair::with(seed, options.send_buffer_bytes(100));
         let (peer, conn) = pair.peer();
         pair.world.stop_reading(peer);
         pair.world.net(pair.server).write(conn, &[1; 100_000]);
@@ -406,7 +407,7 @@ fn a_reset_that_a_send_has_taken_is_no_end_of_stream() {
 fn a_window_that_is_closed_for_long_after_a_healed_partition_ends_nothing() {
     let mut pair = Pair::new();
     let (peer, conn) = pair.peer();
-    pair.world.net(pair.server).pause(conn);
+    pair.world.net(pair.server).pause_reading(conn);
     pair.world.send(peer, &[1; 4_000_000]);
     pair.world.run_for(SECOND);
     pair.cut();
@@ -415,7 +416,7 @@ fn a_window_that_is_closed_for_long_after_a_healed_partition_ends_nothing() {
     pair.heal();
     pair.world.run_for(20 * MINUTE);
     assert_eq!((pair.progress(peer), pair.handler().closed.len()), (Progress::Open, 0));
-    pair.world.net(pair.server).resume(conn);
+    pair.world.net(pair.server).resume_reading(conn);
     pair.world.run_for(MINUTE);
     assert_eq!(pair.handler().data.len(), 4_000_000);
 }
@@ -447,4 +448,46 @@ fn a_condition_may_look_at_the_loop() {
     let all_gone = |world: &mut World| world.net(server).stats().connections == 0;
     assert!(!all_gone(&mut pair.world));
     pair.world.run_until("all gone", 20 * SECOND, all_gone);
+}
+
+/// Flushes its FIN in the callback of the peer's, and panics.
+#[derive(Default)]
+struct FlushesAndPanics(Vec<CloseReason>);
+
+impl Handler for FlushesAndPanics {
+    fn on_accept(&mut self, net: &mut Net, conn: ConnId, _: ListenerId) {
+        net.shutdown(conn);
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+        data.len()
+    }
+
+    fn on_read_closed(&mut self, net: &mut Net, conn: ConnId, _: &[u8]) {
+        net.flush(conn);
+        panic!("as it was told");
+    }
+
+    fn on_close(&mut self, _: &mut Net, _: ConnId, reason: CloseReason, _: u64) {
+        self.0.push(reason);
+    }
+}
+
+/// Found by the model test: `Checked` took the reason for one that no panic explains.
+#[test]
+fn a_connection_may_be_settled_in_a_callback_that_panics_afterwards() {
+    for dialect in DIALECTS {
+        let mut world = World::new(1);
+        world.silence();
+        let options = NodeOptions::default().dialect(dialect);
+        let server = world.node("server", options, FlushesAndPanics::default());
+        let addr = world.addr(server, 7);
+        world.net(server).listen(addr).expect("the port is free");
+        let client = world.host("client");
+        world.play(client, addr, Script::new().finish().expect_end());
+        let message = panic_of(AssertUnwindSafe(|| world.run_for(SECOND)));
+        assert_eq!(message, "as it was told");
+        world.run_for(SECOND);
+        assert_eq!(world.handler(server).0, [CloseReason::PeerClosed]);
+    }
 }
