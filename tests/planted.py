@@ -86,8 +86,6 @@ MISTAKES = [
      "        self.net.discard_kept(id);\n        let rest"),
     ("end that loses bytes and sends a FIN", "src/net/close.rs",
      "if reset || bytes > 0 { Flags::RESET }", "if reset { Flags::RESET }"),
-    ("failed connection that sends a FIN", "src/net/close.rs",
-     "let reset = conn.phase == Phase::Open;", "let reset = false;"),
     ("stall behind a close told as the peer's", "src/conn/mod.rs",
      "matches!(self.reason, CloseReason::LocalClose | CloseReason::PeerClosed)",
      "self.reason == CloseReason::LocalClose"),
