@@ -101,10 +101,11 @@ def copy_tree():
         source, target = os.path.join(ROOT, part), os.path.join(COPY, part)
         if os.path.isdir(source):
             shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+            # With times of this moment: what was built last may have had a mistake in it.
+            shutil.copytree(source, target, copy_function=shutil.copyfile)
         else:
             os.makedirs(COPY, exist_ok=True)
-            shutil.copy2(source, target)
+            shutil.copyfile(source, target)
 
 
 def plant(path, text, mistake):
