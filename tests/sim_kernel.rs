@@ -265,7 +265,4 @@ fn below(random: &mut u64, bound: u64) -> usize {
 
 on_kernels!(each_story_ends_as_it_does_on_linux);
 
-tests_of!(stories_drawn_at_random_end_as_they_do_on_linux, [
-    sim_readiness SimReadiness,
-    sim_completion SimCompletion,
-]);
+tests_of!(stories_drawn_at_random_end_as_they_do_on_linux: sim);

@@ -412,11 +412,8 @@ impl World {
     /// looked at a loop changes nothing.
     fn plan_touched(&mut self) {
         while let Some(host) = self.touched.pop() {
-            let wait = self.runners[host].as_ref().and_then(|one| one.event_loop.next_wait());
-            if let Some(wait) = wait {
-                let mut network = self.shared.lock();
-                let shown = network.now.max(network.machine_mut(host).clock);
-                network.plan_turn(host, shown + wait);
+            if let Some(runner) = &self.runners[host] {
+                plan_next_turn(&mut self.shared.lock(), host, &runner.event_loop);
             }
         }
     }
@@ -442,10 +439,7 @@ impl World {
         runner.is_stopped = turn.stopped;
         let mut network = self.shared.lock();
         network.machine_mut(host).is_given = false;
-        let shown = network.machine_mut(host).clock;
-        if let Some(wait) = runner.event_loop.next_wait() {
-            network.plan_turn(host, shown + wait);
-        }
+        plan_next_turn(&mut network, host, &runner.event_loop);
         network.charge_turn(host);
         let machine = network.machine_mut(host);
         let disturbed = std::mem::take(&mut machine.disturbed);
@@ -476,10 +470,18 @@ impl World {
     }
 }
 
+/// Plans the turn that a loop says it needs, if no event comes before.
+fn plan_next_turn(network: &mut Network, host: HostIndex, event_loop: &Loop) {
+    if let Some(wait) = event_loop.next_wait() {
+        let shown = network.now.max(network.machine_mut(host).clock);
+        network.plan_turn(host, shown + wait);
+    }
+}
+
 fn observed<H: Handler + 'static>(handler: &mut Box<dyn AnyHandler>) -> &mut Observed<H> {
     let observed = (**handler).as_any().downcast_mut::<Observed<H>>();
     let wanted = std::any::type_name::<H>();
-    observed.unwrap_or_else(|| panic!("the machine runs a handler of another type than {wanted}"))
+    observed.unwrap_or_else(|| panic!("the host runs a handler of another type than {wanted}"))
 }
 
 impl Drop for World {

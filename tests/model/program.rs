@@ -492,3 +492,11 @@ fn draw_dialled(random: &mut Random) -> Dialled {
 pub fn missed(burst: bool) -> Missed {
     if burst { Missed::Burst } else { Missed::Skip }
 }
+
+#[test]
+fn every_fault_of_a_host_is_tried_alone() {
+    let of_links = [Fault::Loss, Fault::Refused, Fault::Swallowed, Fault::Held];
+    for kind in Fault::ALL.iter().filter(|kind| !of_links.contains(kind)) {
+        assert!(ALONE.contains(kind), "{kind:?} is not");
+    }
+}

@@ -65,66 +65,57 @@ impl Kind {
 /// Makes a test of each function for each kind.
 #[macro_export]
 macro_rules! on_every_backend {
-    ($($name:ident),* $(,)?) => {$(
-        $crate::tests_of!($name, [
-            epoll Epoll,
-            script_readiness ScriptReadiness,
-            script_completion ScriptCompletion,
-            sim_readiness SimReadiness,
-            sim_completion SimCompletion,
-        ]);
-    )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll script sim); )*};
 }
 
 /// Makes a test of each function for each kind on which time is virtual.
 #[macro_export]
 macro_rules! on_virtual_time {
-    ($($name:ident),* $(,)?) => {$(
-        $crate::tests_of!($name, [
-            script_readiness ScriptReadiness,
-            script_completion ScriptCompletion,
-            sim_readiness SimReadiness,
-            sim_completion SimCompletion,
-        ]);
-    )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: script sim); )*};
 }
 
 /// Makes a test of each function for both dialects of the scripted backend.
 #[macro_export]
 macro_rules! on_script {
-    ($($name:ident),* $(,)?) => {$(
-        $crate::tests_of!($name, [
-            script_readiness ScriptReadiness,
-            script_completion ScriptCompletion,
-        ]);
-    )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: script); )*};
 }
 
 /// Makes a test of each function for each kind that has a kernel, real or simulated.
 #[macro_export]
 macro_rules! on_kernels {
-    ($($name:ident),* $(,)?) => {$(
-        $crate::tests_of!($name, [
-            epoll Epoll,
-            sim_readiness SimReadiness,
-            sim_completion SimCompletion,
-        ]);
-    )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll sim); )*};
 }
 
-/// Makes a module of a function's name, with a test for each kind.
+/// Makes a module of a function's name, with a test for each kind of each of these groups.
 #[macro_export]
 macro_rules! tests_of {
-    ($name:ident, [$($test:ident $kind:ident),* $(,)?]) => {
+    ($name:ident: $($group:ident)*) => {
         mod $name {
             use $crate::support::Kind;
 
-            $(
-                #[test]
-                fn $test() {
-                    super::$name(Kind::$kind);
-                }
-            )*
+            $( $crate::tests_on!($group, $name); )*
+        }
+    };
+}
+
+/// Makes the tests of one group.
+#[macro_export]
+macro_rules! tests_on {
+    (epoll, $name:ident) => {
+        $crate::tests_on!($name, epoll Epoll);
+    };
+    (script, $name:ident) => {
+        $crate::tests_on!($name, script_readiness ScriptReadiness);
+        $crate::tests_on!($name, script_completion ScriptCompletion);
+    };
+    (sim, $name:ident) => {
+        $crate::tests_on!($name, sim_readiness SimReadiness);
+        $crate::tests_on!($name, sim_completion SimCompletion);
+    };
+    ($name:ident, $test:ident $kind:ident) => {
+        #[test]
+        fn $test() {
+            super::$name(Kind::$kind);
         }
     };
 }

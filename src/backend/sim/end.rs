@@ -182,6 +182,11 @@ impl End {
             && self.stage != Stage::Connecting
     }
 
+    /// Returns whether both sides have sent their FIN, and this one has got the other's.
+    pub(super) fn is_over(&self) -> bool {
+        self.fin_in && self.fin == Fin::Sent
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.stage == Stage::Dead
     }

@@ -100,7 +100,7 @@ impl Network {
         deadline: Option<Time>,
         events: &mut Vec<Event>,
     ) -> bool {
-        self.report.calls += 1;
+        self.count_call();
         if !self.machines[host].is_given {
             self.run_until_due(host, deadline);
         }
@@ -231,7 +231,6 @@ impl Network {
     /// Lets the world go on until a loop that waits by itself has something to do.
     fn run_until_due(&mut self, host: HostIndex, deadline: Option<Time>) {
         let mut postponed = Vec::new();
-        let name = self.machines[host].name.clone();
         loop {
             self.notice_signals();
             self.tell_failure();
@@ -254,6 +253,7 @@ impl Network {
                 Stepped::Happened => {}
                 Stepped::Quiet => {
                     let wake_at = deadline.unwrap_or_else(|| {
+                        let name = &self.machines[host].name;
                         panic!("host {name} waits without a deadline, and nothing will happen")
                     });
                     self.now = self.now.max(wake_at);

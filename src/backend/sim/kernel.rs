@@ -17,7 +17,7 @@ use crate::time::Time;
 use super::end::{End, EndIndex, Fin, Owner, Stage};
 use super::faults::Fault;
 use super::machine::{Listener, Socket};
-use super::network::{Action, Network, Packet};
+use super::network::{Action, Network};
 use super::options::{Dialect, NodeOptions};
 use super::peer::Script;
 use super::trace::{HostIndex, What};
@@ -42,7 +42,7 @@ impl Network {
     /// Lets a turn cost what it costs.
     pub(crate) fn charge_turn(&mut self, host: HostIndex) {
         let machine = &self.machines[host];
-        let (cost, jitter) = (machine.turn_cost_nanos(), machine.turn_jitter_nanos);
+        let (cost, jitter) = (machine.turn_cost_nanos, machine.turn_jitter_nanos);
         let jitter = if jitter == 0 { 0 } else { self.random.below(jitter + 1) };
         let stall = if self.fault(host, Fault::SlowTurn) { 1 + self.random.below(500) } else { 0 };
         let spent = Duration::from_nanos(cost + jitter) + Duration::from_millis(stall);
@@ -54,23 +54,32 @@ impl Network {
         self.report.calls += 1;
     }
 
-    /// Returns the end that a loop's socket is.
+    /// Counts a call and returns what a loop's socket stands for.
     ///
     /// # Panics
     ///
     /// If the loop uses a descriptor that is closed, or another's: what a kernel would answer
     /// with `EBADF`, or worse.
-    pub(super) fn socket_end(&mut self, host: HostIndex, sock: &Sock) -> EndIndex {
+    fn socket(&mut self, host: HostIndex, sock: &Sock) -> Socket {
         self.count_call();
         let machine = &self.machines[host];
         let name = &machine.name;
         let Some(found) = machine.view(sock.handle) else {
-            panic!("{name}: EBADF: {:?} is not open", sock);
+            panic!("{name}: EBADF: {sock:?} is not open");
         };
         assert_eq!(found.key, sock.key, "{name}: the descriptor {} is another's", sock.handle);
-        match found.socket {
+        found.socket
+    }
+
+    /// Returns the end that a connection's socket is.
+    ///
+    /// # Panics
+    ///
+    /// As [`socket`](Self::socket), and if it is no connection's.
+    pub(super) fn socket_end(&mut self, host: HostIndex, sock: &Sock) -> EndIndex {
+        match self.socket(host, sock) {
             Socket::Conn(index) => index,
-            other => panic!("{name}: {:?} is no connection but {other:?}", sock),
+            other => panic!("{}: {sock:?} is {other:?}", self.machines[host].name),
         }
     }
 
@@ -125,10 +134,7 @@ impl Network {
     }
 
     pub(super) fn accept(&mut self, host: HostIndex, listener: &Sock, key: Key) -> Accept {
-        self.count_call();
-        let found = self.machines[host].descriptor(listener.handle);
-        let found = found.filter(|found| found.key == listener.key).map(|found| found.socket);
-        let Some(Socket::Listener(index)) = found else {
+        let Socket::Listener(index) = self.socket(host, listener) else {
             panic!("{}: {listener:?} is no listener", self.machines[host].name);
         };
         if let Some(errno) = self.machines[host].scripted_accepts.pop_front() {
@@ -232,19 +238,15 @@ impl Network {
     pub(super) fn shutdown(&mut self, host: HostIndex, conn: &Sock) -> Result<(), Errno> {
         let index = self.socket_end(host, conn);
         let end = self.end_mut(index);
-        if end.stage != Stage::Open || (end.fin_in && end.fin == Fin::Sent) {
-            // `inet_shutdown` wakes whoever polls even so.
-            self.wake(host, conn.handle);
-            return Err(Errno(ENOTCONN));
-        }
-        assert!(end.flight.is_none(), "a FIN overtakes what is in flight");
-        if end.fin == Fin::No {
+        let is_connected = end.stage == Stage::Open && !end.is_over();
+        assert!(!is_connected || end.flight.is_none(), "a FIN overtakes what is in flight");
+        if is_connected && end.fin == Fin::No {
             end.fin = Fin::Wanted;
             self.transmit(index);
         }
-        // `inet_shutdown` wakes whoever polls.
+        // `inet_shutdown` wakes whoever polls, also when it fails.
         self.wake(host, conn.handle);
-        Ok(())
+        if is_connected { Ok(()) } else { Err(Errno(ENOTCONN)) }
     }
 
     pub(super) fn take_error(&mut self, host: HostIndex, conn: &Sock) -> Option<Errno> {
@@ -259,19 +261,14 @@ impl Network {
     }
 
     pub(super) fn close(&mut self, host: HostIndex, sock: &Sock, reset: bool) -> Close {
-        self.count_call();
+        let mut socket = self.socket(host, sock);
         let machine = &self.machines[host];
-        let name = &machine.name;
-        let Some(found) = machine.view(sock.handle) else {
-            panic!("{name}: EBADF: {sock:?} is closed a second time");
-        };
-        assert_eq!(found.key, sock.key, "{name}: the descriptor {} is another's", sock.handle);
-        assert!(!found.is_closing, "{name}: {sock:?} is closed a second time");
+        let is_closing = machine.view(sock.handle).is_some_and(|found| found.is_closing);
+        assert!(!is_closing, "{}: {sock:?} is closed a second time", machine.name);
         if machine.dialect == Dialect::Readiness {
             self.close_now(host, sock.handle, reset);
             return Close::Ended;
         }
-        let mut socket = found.socket;
         if let Socket::Listener(index) = socket {
             self.stop_listening(host, index);
             socket = Socket::Nothing;
@@ -326,8 +323,8 @@ impl Network {
                     && !end.is_settled()
                     && end.other.and_then(|other| self.end(other)).is_none_or(End::is_dead)
             };
-            if let Some(sender) = self.end(index).filter(is_lost).map(|end| end.host) {
-                self.send_packet(host, sender, index, index, Packet::Rst);
+            if self.end(index).as_ref().is_some_and(is_lost) {
+                self.answer_with_reset(index);
             }
         }
     }

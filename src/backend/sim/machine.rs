@@ -102,8 +102,8 @@ pub(crate) struct Machine {
     pub(crate) faults: Faults,
     pub(crate) send_max: usize,
     pub(crate) recv_max: usize,
-    descriptors_max: usize,
-    turn_cost_nanos: u64,
+    pub(super) descriptors_max: usize,
+    pub(super) turn_cost_nanos: u64,
     pub(super) turn_jitter_nanos: u64,
     /// The time as its loop sees it: ahead of the world's by what the last turn has cost.
     pub(crate) clock: Time,
@@ -180,10 +180,6 @@ impl Machine {
         }
     }
 
-    pub(super) fn turn_cost_nanos(&self) -> u64 {
-        self.turn_cost_nanos
-    }
-
     /// Starts over with other options. What listens without a loop stays.
     pub(super) fn restart(&mut self, options: &NodeOptions, now: Time) {
         let any = Arc::clone(&self.signal.any);
@@ -212,10 +208,6 @@ impl Machine {
 
     pub(crate) fn open_descriptors(&self) -> usize {
         self.open
-    }
-
-    pub(crate) fn descriptors_max(&self) -> usize {
-        self.descriptors_max
     }
 
     pub(super) fn is_full(&self) -> bool {

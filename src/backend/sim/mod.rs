@@ -124,7 +124,7 @@ impl Backend for Sim {
 
     fn connections_max(&self) -> usize {
         let network = self.shared.lock();
-        network.machines[self.host].descriptors_max().saturating_sub(64).max(1)
+        network.machines[self.host].descriptors_max.saturating_sub(64).max(1)
     }
 
     fn listen(

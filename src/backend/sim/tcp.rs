@@ -209,7 +209,7 @@ impl Network {
             Packet::Ack { bytes, credit } => self.acknowledged(to, bytes, credit),
             Packet::Rst if end.stage == Stage::Connecting => self.kill(to, REFUSED),
             // Both sides are done: it is nobody's business any more.
-            Packet::Rst if end.fin_in && end.fin == Fin::Sent => {}
+            Packet::Rst if end.is_over() => {}
             // As `tcp_reset` has it.
             Packet::Rst => {
                 let errno = if end.fin_in { EPIPE } else { ECONNRESET };
@@ -222,7 +222,7 @@ impl Network {
     /// FIN, too, unless the end is gone in order and has sent its own.
     fn arrive_nowhere(&mut self, from: EndIndex, packet: &Packet, is_broken: bool) {
         let Some(end) = self.end(from) else { return };
-        let (host, Some(remote)) = (end.host, end.remote_host) else { return };
+        let Some(remote) = end.remote_host else { return };
         let fin_coming = end.fin_coming;
         if !self.machines[remote].is_up {
             self.end_mut(from).is_fin_lost |= matches!(packet, Packet::Fin);
@@ -234,7 +234,15 @@ impl Network {
             Packet::Ack { .. } | Packet::Rst => false,
         };
         if is_answered {
-            self.send_packet(remote, host, from, from, Packet::Rst);
+            self.answer_with_reset(from);
+        }
+    }
+
+    /// Sends an end the RST of a host that knows nothing of its connection.
+    pub(super) fn answer_with_reset(&mut self, index: EndIndex) {
+        let Some(end) = self.end(index) else { return };
+        if let (host, Some(remote)) = (end.host, end.remote_host) {
+            self.send_packet(remote, host, index, index, Packet::Rst);
         }
     }
 
@@ -302,8 +310,7 @@ impl Network {
         }
         // Unread input makes it a reset (RFC 9293 §3.6.1, `tcp_close`), unless both are done.
         let is_unread = !end.unread.is_empty() || end.mark.is_some();
-        let is_over = end.fin_in && end.fin == Fin::Sent;
-        if (reset || is_unread) && !is_over {
+        if (reset || is_unread) && !end.is_over() {
             self.dispatch(index, Packet::Rst);
             self.ends[index] = None;
             return;
