@@ -93,6 +93,8 @@ pub enum CloseReason {
     Io(Errno),
     /// A callback of this connection panicked.
     HandlerPanicked,
+    /// [`Net::release`](crate::Net::release) was called, and the connection goes on elsewhere.
+    Released,
     /// [`Loop::close_all`](crate::Loop::close_all) was called.
     Shutdown,
 }
@@ -109,6 +111,7 @@ impl fmt::Display for CloseReason {
             CloseReason::ConnectFailed(errno) => write!(f, "connect failed: {errno}"),
             CloseReason::Io(errno) => write!(f, "i/o error: {errno}"),
             CloseReason::HandlerPanicked => f.write_str("handler panicked"),
+            CloseReason::Released => f.write_str("released"),
             CloseReason::Shutdown => f.write_str("shutdown"),
         }
     }

@@ -1,5 +1,6 @@
 //! The trait a user implements.
 
+use crate::backend::Detached;
 use crate::error::{CloseReason, ListenerError};
 use crate::id::{ConnId, ListenerId, TimerId};
 use crate::net::Net;
@@ -59,6 +60,15 @@ pub trait Handler {
     fn on_read_closed(&mut self, net: &mut Net, conn: ConnId, rest: &[u8]) {
         let _ = rest;
         net.close(conn);
+    }
+
+    /// The connection is out of the loop, as [`Net::release`] has asked: with its socket, what was
+    /// not consumed and what was not sent. `on_close` follows, with
+    /// [`CloseReason::Released`]. The default drops it, which closes the connection.
+    ///
+    /// Getters still work for `conn` inside this callback, as in [`on_close`](Handler::on_close).
+    fn on_release(&mut self, net: &mut Net, conn: ConnId, detached: Detached) {
+        let _ = (net, conn, detached);
     }
 
     /// The last word about this id, once for every id that was ever handed out. `dropped_bytes`

@@ -30,9 +30,10 @@
 //!
 //! **Lifecycle**
 //! - **C1** Each accepted connection gets `on_accept` once, each outgoing one `on_connect` once or
-//!   never. Every connection id ever handed out gets exactly one `on_close`, its last callback,
-//!   unless the loop is dropped. A failed connect arrives only as `on_close`. Listeners and timers
-//!   get none: their ids go stale at once when closed or fired for good.
+//!   never, an adopted one neither. Every connection id ever handed out gets exactly one
+//!   `on_close`, its last callback, unless the loop is dropped. A failed connect arrives only as
+//!   `on_close`. Listeners and timers get none: their ids go stale at once when closed or fired
+//!   for good.
 //! - **C2** No callback for a stale id; no event is attributed to another generation of the slot.
 //! - **C3** Callbacks never nest: nothing in [`Net`] calls the handler. What a callback causes is
 //!   delivered later in the same turn or in the next. The stack does not grow with the work.
@@ -92,6 +93,7 @@ mod timer;
 mod wake;
 
 pub use addr::LiteralAddr;
+pub use backend::{AdoptError, Detached, DetachedListener, SendSide};
 pub use bytes::Bytes;
 pub use checked::Checked;
 pub use config::{BackendKind, Config};

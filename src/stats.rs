@@ -18,6 +18,8 @@ pub struct LoopStats {
     pub accept_errors: u64,
     /// Connects that were begun.
     pub connects: u64,
+    /// Connections that were adopted.
+    pub adopted: u64,
     /// Connections that ended (`on_close` was called).
     pub closed: u64,
     /// Timers that fired.

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::gather::{Gather, Slices};
-use super::{Accept, Backend, Close, Connect, Event, Recv, Send, Signal, Sock};
+use super::{Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken};
 use crate::error::{Errno, ErrorClass};
 use crate::id::{Key, Kind};
 use crate::options::{ConnOptions, ListenOptions};
@@ -177,6 +177,32 @@ impl Backend for Epoll {
         }
     }
 
+    fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
+        let socket = socket.system()?;
+        let peer = socket::check_stream(&socket).and_then(|peer| {
+            if options.nodelay {
+                socket.set_tcp_nodelay(true)?;
+            }
+            self.poller.add(socket.as_raw_fd(), CONN_MASK, key.bits())?;
+            Ok(peer)
+        });
+        taken(socket, peer)
+    }
+
+    fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
+        let socket = socket.system()?;
+        let local = socket::check_listener(&socket).and_then(|local| {
+            self.poller.add(socket.as_raw_fd(), LISTENER_MASK, key.bits())?;
+            Ok(local)
+        });
+        taken(socket, local)
+    }
+
+    fn detach(&mut self, sock: &Sock, _: &mut Vec<u8>) -> Loose {
+        self.unregister(sock);
+        Loose::System(socket::own(sock.handle))
+    }
+
     fn local_addr(&mut self, conn: &Sock) -> Option<SocketAddr> {
         socket::local_addr(conn.handle).ok()
     }
@@ -234,12 +260,7 @@ impl Backend for Epoll {
     }
 
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {
-        // Closing ends the registration only with the last descriptor of the socket, and a child
-        // process may have another (`epoll(7)`, question 6): its events would go on for ever.
-        match self.poller.delete(sock.handle) {
-            Ok(()) | Err(Errno(errno::ENOENT | errno::EBADF)) => {}
-            Err(error) => log::warn!("{:?} stays registered: {error}", sock.key),
-        }
+        self.unregister(sock);
         if reset {
             socket::close_reset(sock.handle);
         } else {
@@ -255,6 +276,15 @@ impl Backend for Epoll {
 }
 
 impl Epoll {
+    /// Ends a registration. Closing would end it only with the last descriptor of the socket, and
+    /// a child process may have another (`epoll(7)`, question 6): its events would go on for ever.
+    fn unregister(&self, sock: &Sock) {
+        match self.poller.delete(sock.handle) {
+            Ok(()) | Err(Errno(errno::ENOENT | errno::EBADF)) => {}
+            Err(error) => log::warn!("{:?} stays registered: {error}", sock.key),
+        }
+    }
+
     #[inline]
     fn send_gathered(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
         let mut slices = Slices::new();
@@ -264,6 +294,14 @@ impl Epoll {
             several => socket::send_vectored(conn.handle, several),
         };
         answer(offered, result)
+    }
+}
+
+/// Makes a handle of a socket that was taken, or gives it back.
+fn taken(socket: socket2::Socket, addr: io::Result<SocketAddr>) -> Taken {
+    match addr {
+        Ok(addr) => Ok((socket.into_raw_fd(), addr)),
+        Err(error) => Err((error, Loose::System(socket))),
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub(crate) mod epoll;
 mod gather;
+mod loose;
 #[cfg(any(test, feature = "script"))]
 pub(crate) mod script;
 pub(crate) mod sim;
@@ -17,6 +18,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+
+pub use loose::{AdoptError, Detached, DetachedListener, SendSide};
+pub(crate) use loose::{Loose, Taken, foreign};
 
 use crate::config::BackendKind;
 use crate::error::Errno;
@@ -179,6 +183,17 @@ pub(crate) trait Backend {
     /// Asks how a connect went, after an event. The socket's own error is the truth, not the
     /// event: a hang-up can come before the connection.
     fn finish_connect(&mut self, conn: &Sock) -> Connect;
+
+    /// Takes a connected socket and registers it under `key`; what is ready already is told by an
+    /// event. Gives it back with an error if it cannot be used.
+    fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken;
+
+    /// Takes a listening socket and registers it under `key`, as [`adopt`](Backend::adopt).
+    fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken;
+
+    /// Gives a connection or a listener away; no event of it follows. Nothing of a connection is
+    /// in flight. What the backend itself holds of its input is appended to `unread`.
+    fn detach(&mut self, sock: &Sock, unread: &mut Vec<u8>) -> Loose;
 
     /// Returns the address a connection has on this side.
     fn local_addr(&mut self, conn: &Sock) -> Option<SocketAddr>;

@@ -1,6 +1,8 @@
 //! What is asserted about connections.
 
+use crate::backend::Detached;
 use crate::checked::turns::Turns;
+use crate::conn::Flags;
 use crate::error::{CloseReason, LimitKind, TimeoutKind};
 use crate::id::ConnId;
 use crate::net::Net;
@@ -18,6 +20,8 @@ pub(super) struct Conns {
 enum Life {
     /// It was there when the handler was given the loop: how far it was is not known.
     Joined,
+    /// It was adopted: nothing has told of it.
+    Adopted,
     /// Only its `on_close` was seen.
     NeverOpen,
     Open,
@@ -30,6 +34,7 @@ struct SeenConn {
     /// A callback about it is running, or has panicked if another one comes.
     running: bool,
     read_closed: bool,
+    released: bool,
     closed: bool,
     /// `on_writable` was called in `turn`.
     writable: bool,
@@ -78,7 +83,7 @@ impl Conns {
     pub(super) fn connect(&mut self, turns: &Turns, net: &Net, conn: ConnId) {
         let joined = self.find(conn).is_some_and(|seen| seen.life == Life::Joined);
         let seen = if joined {
-            self.known(conn, "on_connect")
+            self.known(turns, net, conn, "on_connect")
         } else {
             self.first(turns, conn, "on_connect", Life::Open)
         };
@@ -90,7 +95,7 @@ impl Conns {
 
     #[inline]
     pub(super) fn data(&mut self, turns: &Turns, net: &Net, conn: ConnId, data: &[u8]) {
-        let seen = self.known(conn, "on_data");
+        let seen = self.known(turns, net, conn, "on_data");
         seen.begin(turns, net, "on_data");
         seen.check_reading(net, "on_data");
         assert!(!data.is_empty(), "C7: {conn}: on_data without bytes");
@@ -109,7 +114,7 @@ impl Conns {
     }
 
     pub(super) fn writable(&mut self, turns: &Turns, net: &Net, conn: ConnId) {
-        let seen = self.known(conn, "on_writable");
+        let seen = self.known(turns, net, conn, "on_writable");
         seen.begin(turns, net, "on_writable");
         let again = std::mem::replace(&mut seen.writable, true);
         assert!(!again, "C9: {conn}: a second on_writable in turn {}", turns.number);
@@ -117,12 +122,20 @@ impl Conns {
     }
 
     pub(super) fn read_closed(&mut self, turns: &Turns, net: &Net, conn: ConnId, rest: &[u8]) {
-        let seen = self.known(conn, "on_read_closed");
+        let seen = self.known(turns, net, conn, "on_read_closed");
         seen.begin(turns, net, "on_read_closed");
         seen.check_reading(net, "on_read_closed");
         seen.check_shown("on_read_closed", rest);
         seen.check_budget(net);
         seen.read_closed = true;
+    }
+
+    pub(super) fn release(&mut self, turns: &Turns, net: &Net, conn: ConnId, detached: &Detached) {
+        let seen = self.known(turns, net, conn, "on_release");
+        let again = std::mem::replace(&mut seen.released, true);
+        assert!(!again, "C1: {conn}: a second on_release");
+        seen.running = true;
+        seen.check_detached(net, detached);
     }
 
     pub(super) fn close(
@@ -134,7 +147,8 @@ impl Conns {
         dropped_bytes: u64,
     ) {
         let seen = match self.find(conn) {
-            Some(_) => self.known(conn, "on_close"),
+            Some(_) => self.known(turns, net, conn, "on_close"),
+            None if is_adopted(net, conn) => self.known(turns, net, conn, "on_close"),
             None => self.first(turns, conn, "on_close", Life::NeverOpen),
         };
         // From here on it is over, also if the rest panics.
@@ -173,12 +187,28 @@ impl Conns {
 
     /// Returns a connection that has had its first callback and not its last.
     #[inline]
-    fn known(&mut self, conn: ConnId, what: &'static str) -> &mut SeenConn {
-        let Some(seen) = self.find(conn) else {
-            panic!("C1: {conn}: {what} before on_accept or on_connect");
-        };
+    fn known(
+        &mut self,
+        turns: &Turns,
+        net: &Net,
+        conn: ConnId,
+        what: &'static str,
+    ) -> &mut SeenConn {
+        if self.find(conn).is_none() {
+            self.meet_adopted(turns, net, conn, what);
+        }
+        let seen = self.find(conn).expect("it was there or is an adopted one");
         assert!(!seen.closed, "C1: {conn}: {what} after on_close");
         seen
+    }
+
+    /// Makes an adopted connection, of which the first callback can be any.
+    #[cold]
+    fn meet_adopted(&mut self, turns: &Turns, net: &Net, conn: ConnId, what: &'static str) {
+        assert!(is_adopted(net, conn), "C1: {conn}: {what} before on_accept or on_connect");
+        let seen = self.first(turns, conn, what, Life::Adopted);
+        // What it brought along was not received in this turn.
+        seen.note(&net.conn_stats(conn).unwrap_or_default());
     }
 
     /// Makes a connection of which nothing was seen before.
@@ -206,6 +236,7 @@ impl SeenConn {
             life,
             running: false,
             read_closed: false,
+            released: false,
             closed: false,
             writable: false,
             received_bytes: 0,
@@ -239,6 +270,7 @@ impl SeenConn {
         assert!(!panicked, "C6: {conn}: {what} after a panic in its last callback");
         let Some(stats) = net.conn_stats(conn) else { panic!("C2: {conn}: {what}, it is stale") };
         assert!(net.is_open(conn), "C5: {conn}: {what}, but it is closing");
+        assert!(!self.released, "C5: {conn}: {what} after on_release");
         if self.turn != turns.number {
             self.turn = turns.number;
             self.turn_received_bytes = self.received_bytes;
@@ -337,6 +369,22 @@ impl SeenConn {
         );
     }
 
+    /// Looks at what goes along: all that was left, and all that was accepted and not sent.
+    fn check_detached(&self, net: &Net, detached: &Detached) {
+        let conn = self.id;
+        assert!(!net.is_open(conn), "C5: {conn}: on_release, but it is open");
+        let unread = detached.unread();
+        let (given, left) = (unread.len(), self.left.len);
+        assert!(self.left.begin(unread), "C7: {conn}: {given} bytes unread, {left} were left");
+        let stats = net.conn_stats(conn).unwrap_or_default();
+        let (accepted, sent) = (stats.accepted_bytes, stats.sent_bytes);
+        let queued = detached.queued().len();
+        assert!(
+            accepted == sent + queued as u64,
+            "C8: {conn}: {accepted} bytes accepted, {sent} sent, {queued} handed out"
+        );
+    }
+
     fn check_last_counts(&self, net: &Net, dropped_bytes: u64) {
         let conn = self.id;
         let Some(stats) = net.conn_stats(conn) else {
@@ -372,8 +420,8 @@ impl SeenConn {
 
     fn has_cause(&self, net: &Net, reason: CloseReason, dropped_bytes: u64) -> bool {
         use CloseReason::{
-            ConnectFailed, HandlerPanicked, Io, Limit, LocalAbort, LocalClose, PeerClosed, Reset,
-            Shutdown, Timeout,
+            ConnectFailed, HandlerPanicked, Io, Limit, LocalAbort, LocalClose, PeerClosed,
+            Released, Reset, Shutdown, Timeout,
         };
         let never_open = self.life == Life::NeverOpen;
         let Some(record) = net.conns.get(self.id.0) else { return false };
@@ -397,6 +445,7 @@ impl SeenConn {
             Limit(LimitKind::Inbound) => self.left.len > options.inbound_max_bytes.bytes(),
             Limit(LimitKind::Buffers) => self.left.len > 0,
             Reset | Io(_) | Timeout(TimeoutKind::WriteStall | TimeoutKind::Kernel) => !never_open,
+            Released => self.released,
             LocalAbort | Shutdown => true,
             HandlerPanicked => false,
         }
@@ -446,6 +495,11 @@ fn word(bytes: &[u8]) -> u64 {
 fn check_first(conn: ConnId, what: &'static str) {
     let is_first = conn.generation() == 1;
     assert!(is_first, "C1: {conn}: {what}, but the one before it in its slot had no on_close");
+}
+
+/// Returns whether a connection came from elsewhere.
+fn is_adopted(net: &Net, conn: ConnId) -> bool {
+    net.conns.get(conn.0).is_some_and(|record| record.flags.any(Flags::ADOPTED))
 }
 
 /// Returns what was set for a connection.

@@ -8,6 +8,7 @@ mod turns;
 
 use std::ops::{Deref, DerefMut};
 
+use crate::backend::Detached;
 use crate::error::{CloseReason, ListenerError};
 use crate::handler::Handler;
 use crate::id::{ConnId, ListenerId, TimerId};
@@ -210,6 +211,13 @@ impl<H: Handler> Handler for Checked<H> {
         self.turns.enter(net, "on_read_closed", &conn);
         self.conns.read_closed(&self.turns, net, conn, rest);
         self.inner.on_read_closed(net, conn, rest);
+        self.leave(conn);
+    }
+
+    fn on_release(&mut self, net: &mut Net, conn: ConnId, detached: Detached) {
+        self.turns.enter(net, "on_release", &conn);
+        self.conns.release(&self.turns, net, conn, &detached);
+        self.inner.on_release(net, conn, detached);
         self.leave(conn);
     }
 

@@ -60,7 +60,7 @@ fn a_turn_whose_counts_agree_passes() {
 }
 
 #[test]
-#[should_panic(expected = "C1: the loop: 0 accepts, 2 connects, 0 closed, 1 left")]
+#[should_panic(expected = "C1: the loop: 0 accepts, 2 connects, 0 adopted, 0 closed, 1 left")]
 fn a_connection_that_got_lost_is_found() {
     ends_with(|net| net.stats.connects += 1);
 }

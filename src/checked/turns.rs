@@ -147,9 +147,10 @@ fn check_totals(stats: &LoopStats) {
         buffered_bytes >= queued_bytes,
         "C8: the loop: {queued_bytes} bytes queued cost {buffered_bytes}"
     );
-    let LoopStats { accepted, connects, closed, connections, .. } = *stats;
+    let LoopStats { accepted, connects, adopted, closed, connections, .. } = *stats;
     assert!(
-        accepted + connects == closed + connections as u64,
-        "C1: the loop: {accepted} accepts, {connects} connects, {closed} closed, {connections} left"
+        accepted + connects + adopted == closed + connections as u64,
+        "C1: the loop: {accepted} accepts, {connects} connects, {adopted} adopted, \
+         {closed} closed, {connections} left"
     );
 }

@@ -25,6 +25,8 @@ pub(crate) enum Phase {
     Open,
     /// Closed by the handler: flush, FIN, linger. Only `on_close` follows.
     Closing,
+    /// To be given away, once nothing is in flight. Only `on_release` and `on_close` follow.
+    Releasing,
     /// Decided: waits for the backend's close and for `on_close`.
     Ended,
 }
@@ -80,6 +82,9 @@ impl Flags {
     pub(crate) const SOCK_CLOSED: Flags = Flags(1 << 19);
     /// `on_close` was called.
     pub(crate) const CLOSE_TOLD: Flags = Flags(1 << 20);
+
+    /// It was adopted: neither `on_accept` nor `on_connect` has told of it.
+    pub(crate) const ADOPTED: Flags = Flags(1 << 22);
 
     /// Each kind of work shows in one of these, or in the outbound queue.
     const BUSY: Flags = Flags::READABLE
@@ -297,7 +302,7 @@ impl Conn {
                     || self.wants_verdict()
                     || self.is_over()
             }
-            Phase::Ended => false,
+            Phase::Releasing | Phase::Ended => false,
         }
     }
 
@@ -329,7 +334,7 @@ impl Conn {
                 let timeout = self.options.linger_timeout.nanos();
                 (self.phase_at.after_nanos(timeout), TimeoutKind::Linger)
             }
-            Phase::Closing => (stall, TimeoutKind::WriteStall),
+            Phase::Closing | Phase::Releasing => (stall, TimeoutKind::WriteStall),
             Phase::Ended => (Time::NEVER, TimeoutKind::Linger),
         }
     }

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::backend::Detached;
 use crate::error::CloseReason;
 use crate::event_loop::Loop;
 use crate::handler::Handler;
@@ -14,10 +15,24 @@ impl Loop {
     pub(super) fn deliver_closings<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         for _ in 0..self.net.closings.len() {
             let Some(id) = self.net.closings.pop_front() else { return };
-            if self.net.close_sock(id) {
+            if let Some(detached) = self.net.detach(id) {
+                self.deliver_release(handler, id, detached);
+            } else if self.net.close_sock(id) {
                 self.deliver_close(handler, id);
             }
         }
+    }
+
+    fn deliver_release<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        detached: Detached,
+    ) {
+        self.net.enter(id);
+        handler.on_release(&mut self.net, id, detached);
+        self.net.leave();
+        self.deliver_close(handler, id);
     }
 
     fn deliver_close<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {

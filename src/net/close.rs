@@ -52,7 +52,7 @@ impl Net {
             (Phase::Connecting, _) => return self.end(id, reason, false),
             (Phase::Open, Some(errno)) => return self.end(id, close_reason(errno), true),
             (Phase::Open, None) => {}
-            (Phase::Closing | Phase::Ended, _) => return,
+            (Phase::Closing | Phase::Releasing | Phase::Ended, _) => return,
         }
         conn.phase = Phase::Closing;
         conn.reason = reason;
@@ -76,9 +76,15 @@ impl Net {
     /// queued bytes to drop it is reset in any case: a FIN would say that the peer has everything.
     /// Those in flight count: whether they arrive is not known yet.
     pub(crate) fn end(&mut self, id: ConnId, reason: CloseReason, reset: bool) {
-        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.phase != Phase::Ended) else {
-            return;
-        };
+        if self.conns.get(id.0).is_some_and(|conn| conn.phase != Phase::Ended) {
+            self.decide(id, reason, reset);
+            self.closings.push_back(id);
+        }
+    }
+
+    /// Decides a connection and drops what it holds.
+    pub(crate) fn decide(&mut self, id: ConnId, reason: CloseReason, reset: bool) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.phase = Phase::Ended;
         conn.reason = reason;
         let (bytes, cost) = conn.outbound.clear(&mut self.segments);
@@ -92,7 +98,6 @@ impl Net {
         }
         self.discard_kept(id);
         self.timers.cancel_owned(id);
-        self.closings.push_back(id);
     }
 
     /// Does what an empty queue allows: the FIN, and the end once both sides have sent theirs.
@@ -193,8 +198,13 @@ impl Net {
             None => {}
         }
         let Some(id) = self.calling.take() else { return };
-        match self.conns.get(id.0) {
+        match self.conns.get_mut(id.0) {
             Some(conn) if conn.flags.any(Flags::CLOSE_TOLD) => self.free(id),
+            Some(conn) if conn.reason == CloseReason::Released => {
+                // `on_release` had it, and the unwinding has dropped what it was given.
+                conn.reason = CloseReason::HandlerPanicked;
+                self.closings.push_back(id);
+            }
             _ => self.end(id, CloseReason::HandlerPanicked, true),
         }
     }

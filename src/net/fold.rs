@@ -77,8 +77,10 @@ impl Net {
                 self.stats.dropped_bytes -= bytes as u64;
             }
             Ok(bytes) => self.sent(id, bytes),
+            Err(errno) if conn.phase == Phase::Releasing => self.fail(id, errno),
             Err(errno) => self.send_failed(id, errno),
         }
+        self.release_when_idle(id);
         self.schedule(id);
     }
 
@@ -128,7 +130,7 @@ impl Net {
         Some(match conn.phase {
             Phase::Connecting => Next::Connecting(ConnId(key)),
             Phase::Open => Next::Open(ConnId(key), conn.wants_show()),
-            Phase::Closing | Phase::Ended => Next::Closing(ConnId(key)),
+            Phase::Closing | Phase::Releasing | Phase::Ended => Next::Closing(ConnId(key)),
         })
     }
 

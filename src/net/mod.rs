@@ -5,6 +5,7 @@
 
 mod close;
 mod fold;
+mod hand_over;
 mod open;
 mod read;
 mod timers;

@@ -57,28 +57,27 @@ impl Net {
     }
 
     fn listen_on(&mut self, addr: SocketAddr, options: &ListenOptions) -> io::Result<ListenerId> {
-        self.refuse_when_closing()?;
-        let key = self.listeners.vacant_key().ok_or_else(no_slot)?;
+        let key = self.vacant_listener()?;
         let (handle, local) = self.backend.listen(key, addr, options)?;
-        let conn_options = match &options.conn {
-            Some(own) => Arc::new(own.clone()),
-            None => Arc::clone(&self.default_options),
-        };
-        self.listeners.insert(key, Listener::new(Net::sock(key, handle), local, conn_options));
-        log::info!("listening on {local}");
-        Ok(ListenerId(key))
+        Ok(self.listening(key, handle, local, options))
     }
 
     /// Closes a listener: nothing more is accepted, and its id is stale at once. Connections it
     /// accepted stay. Returns whether the id was that of a listener.
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
-        let Some(gone) = self.listeners.remove(listener.0) else { return false };
+        let Some(gone) = self.forget_listener(listener) else { return false };
+        self.backend.close(&gone.sock, false);
+        true
+    }
+
+    /// Takes a listener's record out.
+    pub(crate) fn forget_listener(&mut self, id: ListenerId) -> Option<Listener> {
+        let gone = self.listeners.remove(id.0)?;
         if let Some(retry) = gone.retry {
             self.timers.cancel(retry);
         }
         self.paused_listeners -= usize::from(gone.paused);
-        self.backend.close(&gone.sock, false);
-        true
+        Some(gone)
     }
 
     /// Connects to a literal address with the default options. The id can be written to at once:
@@ -116,12 +115,7 @@ impl Net {
     }
 
     fn begin_connect(&mut self, addr: SocketAddr, options: Arc<ConnOptions>) -> io::Result<ConnId> {
-        self.refuse_when_closing()?;
-        if self.conns.len() >= self.connections_max {
-            let most = self.connections_max;
-            return Err(io::Error::other(format!("max_connections {most} is reached")));
-        }
-        let key = self.conns.vacant_key().ok_or_else(no_slot)?;
+        let key = self.vacant_conn()?;
         let (handle, progress) = self.backend.connect(key, addr, &options)?;
         let mut conn = Conn::new(Net::sock(key, handle), Phase::Connecting, addr, options);
         (conn.phase_at, conn.active_at) = (self.now, self.now);
@@ -263,6 +257,22 @@ impl Net {
 
     fn listener_mut(&mut self, id: ListenerId) -> &mut Listener {
         self.listeners.get_mut(id.0).expect("the listener was there a moment ago")
+    }
+
+    /// Returns the slot for one more listener.
+    pub(crate) fn vacant_listener(&self) -> io::Result<Key> {
+        self.refuse_when_closing()?;
+        self.listeners.vacant_key().ok_or_else(no_slot)
+    }
+
+    /// Returns the slot for one more connection that was not accepted.
+    pub(crate) fn vacant_conn(&self) -> io::Result<Key> {
+        self.refuse_when_closing()?;
+        if self.conns.len() >= self.connections_max {
+            let most = self.connections_max;
+            return Err(io::Error::other(format!("max_connections {most} is reached")));
+        }
+        self.conns.vacant_key().ok_or_else(no_slot)
     }
 
     fn refuse_when_closing(&self) -> io::Result<()> {

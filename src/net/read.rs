@@ -162,7 +162,8 @@ impl Net {
 
     /// Puts kept bytes back into their connection, and closes it if they are too many.
     pub(crate) fn put_kept(&mut self, id: ConnId, kept: Box<Kept>) {
-        let open = self.conns.get_mut(id.0).filter(|conn| conn.phase == Phase::Open);
+        let takes = |conn: &&mut Conn| matches!(conn.phase, Phase::Open | Phase::Releasing);
+        let open = self.conns.get_mut(id.0).filter(takes);
         let Some(conn) = open.filter(|_| kept.len() > 0) else {
             return self.drop_kept(kept);
         };
@@ -184,6 +185,15 @@ impl Net {
         self.buffered_bytes -= kept.cost();
         self.stats.discarded_bytes += kept.len() as u64;
         self.kept_pool.give(kept);
+    }
+
+    /// Takes the kept bytes of a connection out of the loop.
+    pub(crate) fn hand_out_kept(&mut self, id: ConnId) -> Vec<u8> {
+        let Some(kept) = self.take_kept(id) else { return Vec::new() };
+        let unread = kept.unread().to_vec();
+        self.buffered_bytes -= kept.cost();
+        self.kept_pool.give(kept);
+        unread
     }
 
     /// Drops the kept bytes of a connection.

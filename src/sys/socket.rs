@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type
 
 use super::errno::{self, EINTR};
 use crate::error::Errno;
-use crate::options::ListenOptions;
+use crate::options::{ListenOptions, invalid};
 
 /// `O_NONBLOCK` belongs to the open file, which a forked or a receiving process may share and
 /// change; the flag does not. A peer that is gone must not become a SIGPIPE.
@@ -35,6 +35,43 @@ pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Makes a socket that came from elsewhere one of ours: non-blocking and close-on-exec. Returns its
+/// peer's address.
+///
+/// # Errors
+///
+/// `ENOTCONN` if it is not connected; [`io::ErrorKind::InvalidInput`] if it is no TCP connection.
+pub(crate) fn check_stream(socket: &Socket) -> io::Result<SocketAddr> {
+    if socket.r#type()? != Type::STREAM {
+        return Err(invalid("no stream socket"));
+    }
+    // A listener has no peer: it is not connected.
+    let peer = socket.peer_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
+    prepare(socket)?;
+    Ok(peer)
+}
+
+/// Makes a listener that came from elsewhere one of ours, as [`check_stream`]. Returns its address.
+pub(crate) fn check_listener(socket: &Socket) -> io::Result<SocketAddr> {
+    if !socket.is_listener()? {
+        return Err(invalid("a socket that does not listen"));
+    }
+    let local = socket.local_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
+    prepare(socket)?;
+    Ok(local)
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)
+}
+
+/// Takes a descriptor back that was given away as a number.
+pub(crate) fn own(fd: RawFd) -> Socket {
+    // SAFETY: the caller gives the descriptor up, and it was made from an owned socket.
+    unsafe { Socket::from_raw_fd(fd) }
 }
 
 /// Opens a socket that can connect to an address.

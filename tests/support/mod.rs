@@ -22,8 +22,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hotloop::{
-    BackendKind, Checked, CloseReason, Config, ConnId, ListenOptions, ListenerId, Loop, Turn,
-    script,
+    BackendKind, Checked, CloseReason, Config, ConnId, Detached, ListenOptions, ListenerId, Loop,
+    Turn, script,
 };
 
 pub use recorder::{Call, Recorder};
@@ -84,6 +84,12 @@ macro_rules! on_script {
 #[macro_export]
 macro_rules! on_kernels {
     ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll sim); )*};
+}
+
+/// Makes a test of each function for each kind that has real sockets.
+#[macro_export]
+macro_rules! on_real_sockets {
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll); )*};
 }
 
 /// Makes a module of a function's name, with a test for each kind of each of these groups.
@@ -250,6 +256,13 @@ impl Rig {
     /// Whether a peer that connects to `addr` is refused.
     pub fn is_refused(&mut self) -> bool {
         self.world.peers().is_refused(self.addr)
+    }
+
+    /// Releases a connection and returns what the handler is given.
+    pub fn release(&mut self, conn: ConnId) -> Detached {
+        assert!(self.event_loop.net().release(conn), "it is open");
+        assert_eq!(self.until_closed(conn).0, CloseReason::Released);
+        self.handler.released.pop().expect("on_release comes before on_close")
     }
 
     /// A server outside the loop, for it to connect to.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::type_complexity, reason = "a boxed closure reads better in its place")]
 
-use hotloop::{CloseReason, ConnId, Handler, ListenerError, ListenerId, Net, TimerId};
+use hotloop::{CloseReason, ConnId, Detached, Handler, ListenerError, ListenerId, Net, TimerId};
 
 /// A callback that was called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,7 @@ pub enum Call {
     Data(ConnId, Vec<u8>),
     Writable(ConnId),
     ReadClosed(ConnId, Vec<u8>),
+    Release(ConnId),
     Close(ConnId, CloseReason, u64),
     Timer(TimerId, u64),
     Wake,
@@ -27,6 +28,7 @@ pub struct Recorder {
     pub calls: Vec<Call>,
     pub accepted: Vec<ConnId>,
     pub connected: Vec<ConnId>,
+    pub released: Vec<Detached>,
     /// Consumed or not, everything `on_data` showed is in `calls`; this is only what was consumed.
     pub consumed: Vec<u8>,
     pub on_accept: OnConn,
@@ -35,6 +37,8 @@ pub struct Recorder {
     pub on_writable: OnConn,
     pub on_read_closed: Option<Box<dyn FnMut(&mut Net, ConnId, &[u8])>>,
     pub on_close: Option<Box<dyn FnMut(&mut Net, ConnId, CloseReason)>>,
+    /// Without it, what is released is in `released`.
+    pub on_release: Option<Box<dyn FnMut(&mut Net, ConnId, Detached)>>,
     pub on_timer: Option<Box<dyn FnMut(&mut Net, TimerId, u64)>>,
     pub on_wake: Option<Box<dyn FnMut(&mut Net)>>,
     pub on_listener_error: Option<Box<dyn FnMut(&mut Net, ListenerId)>>,
@@ -109,6 +113,14 @@ impl Handler for Recorder {
         match &mut self.on_read_closed {
             Some(then) => then(net, conn, rest),
             None => net.close(conn),
+        }
+    }
+
+    fn on_release(&mut self, net: &mut Net, conn: ConnId, detached: Detached) {
+        self.calls.push(Call::Release(conn));
+        match &mut self.on_release {
+            Some(then) => then(net, conn, detached),
+            None => self.released.push(detached),
         }
     }
 

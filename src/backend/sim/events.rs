@@ -25,7 +25,9 @@ impl Network {
     /// Puts a socket on the ready list of its machine.
     pub(super) fn wake(&mut self, host: HostIndex, handle: i32) {
         let machine = &mut self.machines[host];
-        let Some(found) = machine.descriptor(handle) else { return };
+        let Some(found) = machine.descriptor(handle).filter(|found| !found.is_loose) else {
+            return;
+        };
         if std::mem::replace(&mut found.is_queued, true) {
             self.report.merged_edges += 1;
             return;

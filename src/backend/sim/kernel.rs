@@ -60,7 +60,7 @@ impl Network {
     ///
     /// If the loop uses a descriptor that is closed, or another's: what a kernel would answer
     /// with `EBADF`, or worse.
-    fn socket(&mut self, host: HostIndex, sock: &Sock) -> Socket {
+    pub(super) fn socket(&mut self, host: HostIndex, sock: &Sock) -> Socket {
         self.count_call();
         let machine = &self.machines[host];
         let name = &machine.name;
@@ -181,7 +181,7 @@ impl Network {
         Errno(errno)
     }
 
-    fn listener(&mut self, host: HostIndex, index: usize) -> &mut Listener {
+    pub(super) fn listener(&mut self, host: HostIndex, index: usize) -> &mut Listener {
         self.machines[host].listeners[index].as_mut().expect("its descriptor is open")
     }
 

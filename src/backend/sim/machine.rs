@@ -61,6 +61,8 @@ pub(super) struct Descriptor {
     pub(super) is_queued: bool,
     /// A close of it is in flight.
     pub(super) is_closing: bool,
+    /// It belongs to no loop.
+    pub(super) is_loose: bool,
 }
 
 #[derive(Debug)]
@@ -223,7 +225,8 @@ impl Machine {
                 self.descriptors.len() - 1
             }
         };
-        let fresh = Descriptor { key, socket, is_queued: false, is_closing: false };
+        let fresh =
+            Descriptor { key, socket, is_queued: false, is_closing: false, is_loose: false };
         self.descriptors[index] = Some(fresh);
         self.open += 1;
         i32::try_from(index).expect("fewer than 2^31 descriptors")

@@ -13,6 +13,7 @@ mod end;
 mod events;
 mod faults;
 mod kernel;
+mod loose;
 mod machine;
 mod network;
 mod options;
@@ -29,7 +30,9 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use crate::backend::{Accept, Backend, Close, Connect, Event, Recv, Send, Signal, Sock};
+use crate::backend::{
+    Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken,
+};
 use crate::error::Errno;
 use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions};
@@ -39,6 +42,7 @@ use crate::time::Time;
 
 pub(crate) use end::EndIndex;
 pub use faults::{Fault, Faults, Report};
+pub(crate) use loose::LooseSocket;
 pub(crate) use network::{Network, Stepped};
 pub use options::{Dialect, Link, NodeOptions};
 pub use peer::{PeerState, Progress, Script};
@@ -163,6 +167,20 @@ impl Backend for Sim {
         };
         let name = "finish connect";
         self.call(name, conn.key, |net, host| net.finish_connect(host, conn), answer)
+    }
+
+    fn adopt(&mut self, key: Key, socket: Loose, _: &ConnOptions) -> Taken {
+        self.take("adopt", key, socket)
+    }
+
+    fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
+        self.take("adopt listener", key, socket)
+    }
+
+    fn detach(&mut self, sock: &Sock, unread: &mut Vec<u8>) -> Loose {
+        let detach = |net: &mut Network, host| net.detach(host, sock, unread);
+        let life = self.call("detach", sock.key, detach, |_| Answer::Done);
+        Loose::Simulated(LooseSocket::new(self.shared.clone(), self.host, life, sock.handle))
     }
 
     fn local_addr(&mut self, conn: &Sock) -> Option<SocketAddr> {

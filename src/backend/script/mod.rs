@@ -2,6 +2,8 @@
 //! readiness and completion. What a test scripts happens at the next wait; time is virtual and
 //! jumps to the next deadline.
 
+mod loose;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::backend::{Accept, Backend, Close, Connect, Event, Recv, Send, Signal, Sock};
+use crate::backend::{
+    Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken,
+};
 use crate::error::Errno;
 use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions};
@@ -20,6 +24,7 @@ use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN, EPIPE};
 use crate::time::Time;
 
 pub use crate::backend::sim::Dialect;
+pub(crate) use loose::LooseSocket;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -380,6 +385,20 @@ impl Socket {
 }
 
 impl Link {
+    /// Is the loop's from here on: what is there already is news.
+    fn register(&mut self, key: Key) {
+        self.key = Some(key);
+        (self.edge_in, self.edge_out, self.hang_up) = (true, true, self.reset);
+        (self.ignored, self.watched) = (false, false);
+    }
+
+    /// The loop's side closes it.
+    fn close(&mut self, reset: bool) {
+        self.finished |= !reset;
+        self.reset |= reset || !self.inbound.is_empty();
+        self.closed = true;
+    }
+
     /// Finishes the send in flight as far as there is room, or fails it.
     fn land(&mut self, events: &mut Vec<Event>) {
         let Some(key) = self.key else { return };
@@ -547,6 +566,24 @@ impl Backend for Script {
         }
     }
 
+    fn adopt(&mut self, key: Key, socket: Loose, _: &ConnOptions) -> Taken {
+        self.0.take(key, socket)
+    }
+
+    fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
+        self.0.take(key, socket)
+    }
+
+    fn detach(&mut self, sock: &Sock, _: &mut Vec<u8>) -> Loose {
+        let mut state = self.0.state();
+        if let Some(Socket::Conn(_)) = state.socket(sock) {
+            state.conn(sock).key = None;
+        }
+        let socket = state.socket(sock).take().expect("it is open");
+        drop(state);
+        Loose::Scripted(LooseSocket::new(self.0.clone(), socket))
+    }
+
     fn local_addr(&mut self, conn: &Sock) -> Option<SocketAddr> {
         let mut state = self.0.state();
         match state.socket(conn) {
@@ -643,10 +680,7 @@ impl Backend for Script {
         let mut state = self.0.state();
         let completion = state.dialect == Dialect::Completion;
         if let Some(Socket::Conn(_)) = state.socket(sock) {
-            let link = state.conn(sock);
-            link.finished |= !reset;
-            link.reset |= reset || !link.inbound.is_empty();
-            link.closed = true;
+            state.conn(sock).close(reset);
         }
         *state.socket(sock) = completion.then_some(Socket::Closing(sock.key));
         if completion { Close::InFlight } else { Close::Ended }

@@ -1,0 +1,163 @@
+//! Handing over between a loop and the rest of the program: sockets of the standard library.
+
+mod support;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+
+use hotloop::{CloseReason, Config, ConnId, Detached, Loop, Net, Sent};
+use support::{Kind, Rig};
+
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let near = TcpStream::connect(listener.local_addr().expect("bound")).expect("connect");
+    (near, listener.accept().expect("accept").0)
+}
+
+fn a_blocking_stream_is_adopted_and_served(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    rig.handler.echo();
+    let (near, mut far) = pair();
+    far.write_all(b"sent before").expect("write");
+    let conn = rig.event_loop.net().adopt(near).expect("a connection");
+    assert_eq!(rig.event_loop.net().peer_addr(conn), far.local_addr().ok());
+    assert_eq!(rig.event_loop.net().local_addr(conn), far.peer_addr().ok());
+    rig.until("its bytes", |rig| rig.handler.consumed == b"sent before");
+    let mut answer = [0; 11];
+    rig.settle();
+    far.read_exact(&mut answer).expect("the echo");
+    assert_eq!(&answer, b"sent before");
+    drop(far);
+    assert_eq!(rig.until_closed(conn), (CloseReason::PeerClosed, 0));
+    assert_eq!(rig.handler.accepted, [], "C1");
+}
+
+fn a_released_stream_goes_on_in_the_standard_library(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (near, mut far) = pair();
+    let conn = rig.event_loop.net().adopt(near).expect("a connection");
+    rig.handler.on_data = Some(Box::new(|net, conn, _| {
+        net.write(conn, b"queued");
+        net.release(conn);
+        0
+    }));
+    far.write_all(b"unread").expect("write");
+    rig.until_closed(conn);
+    let detached = rig.handler.released.pop().expect("on_release came");
+    let (mut stream, unread, queued) = detached.into_parts().expect("a real one");
+    assert_eq!((&unread[..], &queued[..]), (&b"unread"[..], &b"queued"[..]));
+    stream.set_nonblocking(false).expect("a socket");
+    stream.write_all(&queued).expect("write");
+    far.write_all(b"more").expect("write");
+    let mut more = [0; 4];
+    stream.read_exact(&mut more).expect("read");
+    assert_eq!(&more, b"more");
+    drop(stream);
+    let mut all = String::new();
+    far.read_to_string(&mut all).expect("read");
+    assert_eq!(all, "queued");
+}
+
+fn a_connection_moves_to_a_loop_of_another_thread(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (near, mut far) = pair();
+    let conn = rig.event_loop.net().adopt(near).expect("a connection");
+    let detached = rig.release(conn).with_unread(b"moved ");
+    let (to, from) = mpsc::channel::<Detached>();
+    let other = thread::spawn(move || {
+        let mut rig = Rig::new(kind);
+        rig.handler.echo();
+        let detached = from.recv().expect("it is sent");
+        let conn = rig.event_loop.net().adopt(detached).expect("a connection");
+        rig.until_closed(conn)
+    });
+    to.send(detached).expect("the thread lives");
+    far.write_all(b"house").expect("write");
+    let mut echo = [0; 11];
+    far.read_exact(&mut echo).expect("the echo");
+    assert_eq!(&echo, b"moved house");
+    drop(far);
+    assert_eq!(other.join().expect("it ends"), (CloseReason::PeerClosed, 0));
+}
+
+fn an_inherited_listener_is_served(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    rig.handler.echo();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let addr = listener.local_addr().expect("bound");
+    let mut early = TcpStream::connect(addr).expect("connect");
+    early.write_all(b"early").expect("write");
+    let id = rig.event_loop.net().adopt_listener(listener).expect("it listens");
+    assert_eq!(rig.event_loop.net().listener_addr(id), Some(addr));
+    rig.until("the early one", |rig| rig.handler.consumed == b"early");
+    let back = rig.event_loop.net().release_listener(id).expect("it is open");
+    let back = back.into_listener().expect("a real one");
+    back.set_nonblocking(false).expect("a socket");
+    let _late = TcpStream::connect(addr).expect("connect");
+    back.accept().expect("the late one");
+}
+
+fn what_is_no_connection_is_given_back(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let as_stream = TcpStream::from(OwnedFd::from(listener));
+    let refused = rig.event_loop.net().adopt(as_stream).expect_err("it listens");
+    assert_eq!(refused.error().kind(), ErrorKind::NotConnected, "{refused}");
+    let (stream, ..) = refused.into_inner().into_parts().expect("a real one");
+    let refused = rig.event_loop.net().adopt_listener(TcpListener::from(OwnedFd::from(pair().0)));
+    assert_eq!(refused.expect_err("a stream").error().kind(), ErrorKind::InvalidInput);
+    rig.event_loop
+        .net()
+        .adopt_listener(TcpListener::from(OwnedFd::from(stream)))
+        .expect("the listener is as it was");
+
+    let (unix, _) = UnixStream::pair().expect("a pair");
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    for fd in [OwnedFd::from(unix), OwnedFd::from(udp)] {
+        let refused = rig.event_loop.net().adopt(TcpStream::from(fd)).expect_err("no TCP");
+        assert_eq!(refused.error().kind(), ErrorKind::InvalidInput, "{refused}");
+    }
+    assert_eq!(rig.event_loop.net().stats().adopted, 0);
+}
+
+fn the_error_becomes_one_of_io(kind: Kind) {
+    fn adopt(net: &mut Net, stream: TcpStream) -> io::Result<ConnId> {
+        Ok(net.adopt(stream)?)
+    }
+    let mut rig = Rig::new(kind);
+    let (near, _far) = pair();
+    rig.event_loop.net().listen("127.0.0.1:0").expect("a free port");
+    let conn = adopt(rig.event_loop.net(), near).expect("a connection");
+    assert_eq!(rig.event_loop.net().write(conn, b"x"), Sent::Queued);
+    let unix = UnixStream::pair().expect("a pair").0;
+    adopt(rig.event_loop.net(), TcpStream::from(OwnedFd::from(unix))).expect_err("no TCP");
+}
+
+#[test]
+fn a_scripted_or_simulated_socket_is_nothing_outside_its_world() {
+    for kind in [Kind::ScriptReadiness, Kind::SimReadiness] {
+        let mut rig = Rig::new(kind);
+        let (_, conn) = rig.client();
+        let detached = rig.release(conn).into_parts().expect_err("it is simulated");
+        let mut other = Loop::new(Config::default()).expect("a loop");
+        let refused = other.net().adopt(detached).expect_err("a foreign socket");
+        assert_eq!(refused.error().kind(), ErrorKind::InvalidInput);
+        let again = rig.event_loop.net().adopt(refused.into_inner()).expect("it is at home");
+        assert!(rig.event_loop.net().is_open(again));
+        let (near, _far) = pair();
+        rig.event_loop.net().adopt(near).expect_err("a real one in a simulated world");
+    }
+}
+
+on_real_sockets!(
+    a_blocking_stream_is_adopted_and_served,
+    a_released_stream_goes_on_in_the_standard_library,
+    a_connection_moves_to_a_loop_of_another_thread,
+    an_inherited_listener_is_served,
+    what_is_no_connection_is_given_back,
+    the_error_becomes_one_of_io,
+);
