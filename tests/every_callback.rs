@@ -24,12 +24,20 @@ enum Callback {
     Data,
     Writable,
     ReadClosed,
+    Release,
     Close,
     Timer,
     Wake,
     ListenerError,
     TurnStart,
     TurnEnd,
+}
+
+impl Callback {
+    /// Whether its connection is over for the loop.
+    fn is_last(self) -> bool {
+        matches!(self, Callback::Release | Callback::Close)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +48,10 @@ enum Op {
     AbortThenCloseSelf,
     ShutdownSelf,
     ShutdownThenCloseSelf,
+    ReleaseSelf,
+    ReleaseAndAdoptSelf,
+    ReleaseThenAbortSelf,
+    ReleaseOther,
     CloseOther,
     AbortOther,
     ShutdownOther,
@@ -62,13 +74,17 @@ enum Op {
     Stop,
 }
 
-const OPS: [Op; 26] = [
+const OPS: [Op; 30] = [
     Op::CloseSelf,
     Op::AbortSelf,
     Op::CloseThenAbortSelf,
     Op::AbortThenCloseSelf,
     Op::ShutdownSelf,
     Op::ShutdownThenCloseSelf,
+    Op::ReleaseSelf,
+    Op::ReleaseAndAdoptSelf,
+    Op::ReleaseThenAbortSelf,
+    Op::ReleaseOther,
     Op::CloseOther,
     Op::AbortOther,
     Op::ShutdownOther,
@@ -119,6 +135,10 @@ fn in_on_read_closed(kind: Kind) {
     try_every_operation(kind, Callback::ReadClosed);
 }
 
+fn in_on_release(kind: Kind) {
+    try_every_operation(kind, Callback::Release);
+}
+
 fn in_on_close(kind: Kind) {
     try_every_operation(kind, Callback::Close);
 }
@@ -149,6 +169,7 @@ on_every_backend!(
     in_on_data,
     in_on_writable,
     in_on_read_closed,
+    in_on_release,
     in_on_close,
     in_on_timer,
     in_on_wake,
@@ -235,6 +256,15 @@ impl Stage {
     fn install(&mut self) {
         let cast = Rc::clone(&self.cast);
         let handler = &mut self.rig.handler;
+        if cast.op == Op::ReleaseAndAdoptSelf {
+            let cast = Rc::clone(&cast);
+            handler.on_release = Some(Box::new(move |net, _, detached| {
+                let adopted = net.adopt(detached);
+                // Its slot is free only behind its `on_close`, and in there all are taken.
+                assert_eq!(adopted.is_err(), cast.callback == Callback::ListenerError);
+                cast.made.borrow_mut().extend(adopted);
+            }));
+        }
         let of_conn = |cast: Rc<Cast>| Some(Box::new(move |net: &mut Net, id| cast.act(net, id)));
         match cast.callback {
             Callback::Accept => handler.on_accept = of_conn(cast).map(|act| act as _),
@@ -251,6 +281,9 @@ impl Stage {
                     cast.act(net, id);
                     net.close(id);
                 }));
+            }
+            Callback::Release => {
+                handler.on_release = Some(Box::new(move |net, id, _| cast.act(net, id)));
             }
             Callback::Close => {
                 handler.on_close = Some(Box::new(move |net, id, _| cast.act(net, id)));
@@ -288,6 +321,7 @@ impl Stage {
                     (Callback::Writable, Some(own)) => {
                         assert_eq!(net.write(own, &[b'.'; 3000]), Sent::Pressured);
                     }
+                    (Callback::Release, Some(own)) => assert!(net.release(own)),
                     (Callback::Close, Some(own)) => net.abort(own),
                     (Callback::Timer, _) => drop(net.start_timer(Duration::ZERO, PROVOKED)),
                     (Callback::Wake, _) => net.waker().wake(),
@@ -328,7 +362,7 @@ impl Stage {
     /// Checks what the operation has brought about.
     fn check_effects(&mut self) {
         let own_peer = self.own_peer.expect("it is connected");
-        let in_close = self.cast.callback == Callback::Close;
+        let in_close = self.cast.callback.is_last();
         let written = match self.cast.op {
             Op::WriteSelf | Op::WriteAndFlushSelf if !in_close => Some(own_peer),
             Op::WriteOther | Op::WriteAndFlushOther => Some(self.other_peer),
@@ -340,7 +374,7 @@ impl Stage {
         }
         self.check_peers(own_peer);
         let started = self.cast.op == Op::StartTimers;
-        let dies = matches!(self.cast.callback, Callback::Close | Callback::ReadClosed);
+        let dies = self.cast.callback.is_last() || self.cast.callback == Callback::ReadClosed;
         assert_eq!(self.fired(FREE), usize::from(started));
         assert_eq!(self.fired(OWNED), usize::from(started && !dies));
         assert_eq!(self.fired(CANCELLED) + self.fired(BEFORE), 0);
@@ -355,9 +389,11 @@ impl Stage {
             Op::CloseSelf | Op::ShutdownSelf | Op::ShutdownThenCloseSelf => (&[own_peer], &[]),
             Op::CloseOther | Op::ShutdownOther => (&[other_peer], &[]),
             Op::CloseAll => (&[own_peer, other_peer], &[]),
-            Op::AbortSelf | Op::CloseThenAbortSelf | Op::AbortThenCloseSelf | Op::FloodSelf => {
-                (&[], &[own_peer])
-            }
+            Op::AbortSelf
+            | Op::CloseThenAbortSelf
+            | Op::AbortThenCloseSelf
+            | Op::ReleaseThenAbortSelf
+            | Op::FloodSelf => (&[], &[own_peer]),
             Op::AbortOther => (&[], &[other_peer]),
             Op::AbortAll => (&[], &[own_peer, other_peer]),
             _ => (&[], &[]),
@@ -367,7 +403,9 @@ impl Stage {
         for peer in fins.iter().filter(|peer| !(aborted && **peer == own_peer)) {
             self.rig.until("the FIN", |rig| rig.at_end(*peer));
         }
-        for peer in resets {
+        // What `on_release` is about was given to it, and is dropped behind it.
+        let given = self.cast.callback == Callback::Release;
+        for peer in resets.iter().filter(|peer| !(given && **peer == own_peer)) {
             self.rig.until("the reset", |rig| rig.is_reset(*peer));
         }
     }
@@ -428,9 +466,13 @@ impl Stage {
         let peer_was_first = self.cast.callback == Callback::ReadClosed;
         match self.cast.op {
             _ if self.cast.callback == Callback::Close => CloseReason::LocalAbort,
-            Op::AbortSelf | Op::CloseThenAbortSelf | Op::AbortThenCloseSelf | Op::AbortAll => {
-                CloseReason::LocalAbort
-            }
+            _ if self.cast.callback == Callback::Release => CloseReason::Released,
+            Op::ReleaseSelf | Op::ReleaseAndAdoptSelf => CloseReason::Released,
+            Op::AbortSelf
+            | Op::CloseThenAbortSelf
+            | Op::AbortThenCloseSelf
+            | Op::ReleaseThenAbortSelf
+            | Op::AbortAll => CloseReason::LocalAbort,
             Op::FloodSelf => CloseReason::Limit(LimitKind::Outbound),
             Op::CloseSelf | Op::ShutdownThenCloseSelf | Op::CloseAll if !peer_was_first => {
                 CloseReason::LocalClose
@@ -442,6 +484,7 @@ impl Stage {
     fn expected_of_other(&self) -> CloseReason {
         match self.cast.op {
             Op::AbortOther | Op::AbortAll => CloseReason::LocalAbort,
+            Op::ReleaseOther => CloseReason::Released,
             Op::CloseOther | Op::CloseAll => CloseReason::LocalClose,
             _ => CloseReason::PeerClosed,
         }
@@ -493,6 +536,14 @@ impl Cast {
                 net.shutdown(own);
                 net.close(own);
             }
+            Op::ReleaseSelf | Op::ReleaseAndAdoptSelf => {
+                assert_eq!(net.release(own), self.is_open(own));
+            }
+            Op::ReleaseThenAbortSelf => {
+                assert_eq!(net.release(own), self.is_open(own));
+                net.abort(own);
+            }
+            Op::ReleaseOther => assert!(net.release(self.other)),
             Op::CloseOther => net.close(self.other),
             Op::AbortOther => net.abort(self.other),
             Op::ShutdownOther => net.shutdown(self.other),
@@ -523,9 +574,9 @@ impl Cast {
         }
     }
 
-    /// Whether a connection takes what it is told: not that whose `on_close` this is.
+    /// Whether a connection takes what it is told: not that which is gone behind this callback.
     fn is_open(&self, id: ConnId) -> bool {
-        self.callback != Callback::Close || self.own.get() != Some(id)
+        !self.callback.is_last() || self.own.get() != Some(id)
     }
 
     fn write(&self, net: &mut Net, id: ConnId, flush: bool) {

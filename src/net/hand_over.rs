@@ -158,7 +158,9 @@ impl Net {
     /// # Re-entrancy
     ///
     /// Within `on_data` of the same connection, what that call does not consume goes along. The
-    /// release comes at the end of this turn, or after it if called in `on_turn_end`.
+    /// release comes at the end of this turn, or after it if called in `on_turn_end`. The slot is
+    /// free behind `on_close`: a loop at `max_connections` cannot adopt the connection again
+    /// within `on_release`.
     pub fn release(&mut self, conn: ConnId) -> bool {
         let Some(record) = self.conns.get_mut(conn.0) else { return false };
         if record.phase != Phase::Open || record.send_error.is_some() {

@@ -1,5 +1,6 @@
 //! Scripted sockets that belong to no loop.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,6 @@ use crate::id::Key;
 use super::{Socket, World};
 
 /// A socket of a scripted world. Dropping it closes it.
-#[derive(Debug)]
 pub(crate) struct LooseSocket {
     world: World,
     /// There until a loop takes it.
@@ -25,6 +25,12 @@ impl LooseSocket {
     /// Has the close that follows reset the connection.
     pub(crate) fn reset_on_close(&mut self) {
         self.reset = true;
+    }
+}
+
+impl fmt::Debug for LooseSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LooseSocket").field("socket", &self.socket).finish_non_exhaustive()
     }
 }
 

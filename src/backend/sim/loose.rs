@@ -1,5 +1,6 @@
 //! Simulated sockets that belong to no loop.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,6 @@ use super::trace::HostIndex;
 use super::{Shared, Sim, of_result};
 
 /// A descriptor of a simulated machine. Dropping it closes it.
-#[derive(Debug)]
 pub(crate) struct LooseSocket {
     shared: Shared,
     host: HostIndex,
@@ -36,6 +36,15 @@ impl LooseSocket {
     /// Has the close that follows reset the connection.
     pub(crate) fn reset_on_close(&mut self) {
         self.reset = true;
+    }
+}
+
+impl fmt::Debug for LooseSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LooseSocket")
+            .field("host", &self.host)
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
     }
 }
 
