@@ -73,6 +73,7 @@
 mod addr;
 mod backend;
 mod checked;
+pub mod client;
 mod config;
 mod conn;
 mod conn_map;

@@ -259,6 +259,10 @@ impl Backend for Epoll {
         socket::unread_bytes(conn.handle)
     }
 
+    fn is_quiet(&mut self, conn: &Sock) -> bool {
+        socket::peek(conn.handle) == Err(Errno(errno::EAGAIN))
+    }
+
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {
         self.unregister(sock);
         if reset {

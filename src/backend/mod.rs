@@ -220,6 +220,10 @@ pub(crate) trait Backend {
     /// Returns how many bytes have arrived and were not received; final once there is an error.
     fn unread_bytes(&mut self, conn: &Sock) -> usize;
 
+    /// Returns whether a connection is up and has nothing to receive: no byte, no FIN, no error.
+    /// Takes nothing.
+    fn is_quiet(&mut self, conn: &Sock) -> bool;
+
     /// Closes a connection or a listener; with `reset` the peer gets a RST and the kernel drops
     /// what it has.
     fn close(&mut self, sock: &Sock, reset: bool) -> Close;

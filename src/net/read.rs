@@ -85,6 +85,19 @@ impl Net {
         self.is_open(conn) && !self.conns.get(conn.0).is_some_and(paused)
     }
 
+    /// Returns whether a connection is up and has nothing to read: no byte, no FIN, no error,
+    /// whether the handler was told of it or not. Asks the system (`recv(2)` with `MSG_PEEK`), in
+    /// one call; for a connection that was not used for a while, before it is used again. It may
+    /// end a moment later all the same. Not for an id that is stale, connecting or closing.
+    pub fn is_quiet(&mut self, conn: ConnId) -> bool {
+        let Some(record) = self.conns.get(conn.0) else { return false };
+        record.phase == Phase::Open
+            && record.kept.is_none()
+            && record.send_error.is_none()
+            && !record.flags.any(Flags::READ_CLOSED)
+            && self.backend.is_quiet(&record.sock)
+    }
+
     /// Returns the read budget of one connection and turn.
     #[inline]
     pub(crate) fn read_budget(&self) -> ReadBudget {

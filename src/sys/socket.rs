@@ -116,6 +116,19 @@ pub(crate) fn recv(fd: RawFd, space: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
+/// Looks at the next byte without taking it; 0 is the peer's FIN.
+pub(crate) fn peek(fd: RawFd) -> Result<usize, Errno> {
+    let mut byte = [0u8];
+    loop {
+        let (start, flags) = (byte.as_mut_ptr().cast(), RECV_FLAGS | libc::MSG_PEEK);
+        // SAFETY: `start` points to one byte to write to.
+        let count = unsafe { libc::recv(fd, start, 1, flags) };
+        if let Some(result) = finished(count) {
+            return result;
+        }
+    }
+}
+
 /// Sends the first bytes of `data`; returns how many.
 #[inline]
 pub(crate) fn send(fd: RawFd, data: &[u8]) -> Result<usize, Errno> {

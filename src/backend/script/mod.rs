@@ -2,6 +2,7 @@
 //! readiness and completion. What a test scripts happens at the next wait; time is virtual and
 //! jumps to the next deadline.
 
+mod link;
 mod loose;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -19,11 +20,12 @@ use crate::error::Errno;
 use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
-use crate::segment::{Piece, Pieces, Segment};
-use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN, EPIPE};
+use crate::segment::Pieces;
+use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN};
 use crate::time::Time;
 
 pub use crate::backend::sim::Dialect;
+use link::{Flight, Link, hold};
 pub(crate) use loose::LooseSocket;
 
 /// The other end of a connection.
@@ -85,38 +87,6 @@ enum Socket {
     },
     /// A completion close that has not been reported.
     Closing(Key),
-}
-
-/// A connection, both ends.
-#[derive(Debug)]
-struct Link {
-    key: Option<Key>,
-    local: SocketAddr,
-    inbound: VecDeque<u8>,
-    fin: bool,
-    error: Option<i32>,
-    outbound: Vec<u8>,
-    window: usize,
-    most: usize,
-    finished: bool,
-    reset: bool,
-    closed: bool,
-    edge_in: bool,
-    edge_out: bool,
-    hang_up: bool,
-    /// The loop does not watch for input.
-    ignored: bool,
-    /// The loop watches for room to send, or for the connect: no one else is told of it.
-    watched: bool,
-    in_flight: Option<Flight>,
-    fail_send: Option<i32>,
-}
-
-/// A send in flight: handles of its segments, where the bytes were, and what they were.
-#[derive(Debug)]
-struct Flight {
-    held: Vec<(Segment, usize, usize)>,
-    copy: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -384,72 +354,6 @@ impl Socket {
     }
 }
 
-impl Link {
-    /// Is the loop's from here on: what is there already is news.
-    fn register(&mut self, key: Key) {
-        self.key = Some(key);
-        (self.edge_in, self.edge_out, self.hang_up) = (true, true, self.reset);
-        (self.ignored, self.watched) = (false, false);
-    }
-
-    /// The loop's side closes it.
-    fn close(&mut self, reset: bool) {
-        self.finished |= !reset;
-        self.reset |= reset || !self.inbound.is_empty();
-        self.closed = true;
-    }
-
-    /// Finishes the send in flight as far as there is room, or fails it.
-    fn land(&mut self, events: &mut Vec<Event>) {
-        let Some(key) = self.key else { return };
-        let stuck = self.window == 0 && !self.reset && !self.closed;
-        let Some(flight) = self.in_flight.take_if(|_| !stuck) else {
-            return;
-        };
-        let mut held: &[u8] = &flight.copy;
-        for (segment, start, len) in &flight.held {
-            let bytes = &segment.bytes()[*start..][..*len];
-            assert_eq!(&held[..*len], bytes, "C10: bytes in flight have changed");
-            held = &held[*len..];
-        }
-        let result = match self.take_send_error() {
-            Some(errno) => Err(Errno(errno)),
-            None if self.closed => Err(Errno(EPIPE)),
-            None => Ok(self.take_bytes(&flight.copy)),
-        };
-        events.push(Event::Sent { key, result });
-    }
-
-    /// Takes from the loop what there is room for.
-    fn take_bytes(&mut self, data: &[u8]) -> usize {
-        let taken = data.len().min(self.window).min(self.most);
-        self.outbound.extend(&data[..taken]);
-        self.window -= if self.window == usize::MAX { 0 } else { taken };
-        taken
-    }
-
-    fn take_send_error(&mut self) -> Option<i32> {
-        let reset = self.reset.then(|| self.error.take().unwrap_or(EPIPE));
-        self.fail_send.take().or(reset)
-    }
-
-    /// Reports the edges there were since the last report.
-    fn report(&mut self, events: &mut Vec<Event>) {
-        let Some(key) = self.key.filter(|_| !self.closed) else {
-            return;
-        };
-        let read = self.edge_in && !self.ignored;
-        let (write, hang_up) = (self.edge_out && self.watched, self.hang_up);
-        if read || write || hang_up {
-            let exhaust = self.fin || self.reset;
-            events.push(ready(key, read || hang_up, write, hang_up, exhaust));
-            self.edge_in &= !read;
-            self.edge_out &= !write;
-            self.hang_up = false;
-        }
-    }
-}
-
 struct Script(World);
 
 impl Drop for Script {
@@ -676,6 +580,12 @@ impl Backend for Script {
         self.0.state().conn(conn).inbound.len()
     }
 
+    fn is_quiet(&mut self, conn: &Sock) -> bool {
+        let mut state = self.0.state();
+        let link = state.conn(conn);
+        link.inbound.is_empty() && !link.fin && !link.reset
+    }
+
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {
         let mut state = self.0.state();
         let completion = state.dialect == Dialect::Completion;
@@ -689,10 +599,4 @@ impl Backend for Script {
     fn discard(&mut self, sock: &Sock) {
         self.close(sock, false);
     }
-}
-
-/// A counted handle of a piece: its segment, and where in it the piece lies.
-fn hold(piece: Piece<'_>) -> (Segment, usize, usize) {
-    let start = piece.bytes.as_ptr() as usize - piece.segment.bytes().as_ptr() as usize;
-    (piece.segment.clone(), start, piece.bytes.len())
 }

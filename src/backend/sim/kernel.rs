@@ -260,6 +260,13 @@ impl Network {
         end.bytes_before_mark() + end.arrived.len()
     }
 
+    pub(super) fn is_quiet(&mut self, host: HostIndex, conn: &Sock) -> bool {
+        let index = self.socket_end(host, conn);
+        let end = self.end_mut(index);
+        let has_bytes = !end.unread.is_empty() || !end.arrived.is_empty() || end.mark.is_some();
+        end.stage == Stage::Open && !has_bytes && !end.is_at_end()
+    }
+
     pub(super) fn close(&mut self, host: HostIndex, sock: &Sock, reset: bool) -> Close {
         let mut socket = self.socket(host, sock);
         let machine = &self.machines[host];

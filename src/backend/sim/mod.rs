@@ -236,6 +236,11 @@ impl Backend for Sim {
         self.shared.lock().unread_bytes(self.host, conn)
     }
 
+    fn is_quiet(&mut self, conn: &Sock) -> bool {
+        let answer = |quiet: &bool| if *quiet { Answer::WouldBlock } else { Answer::Done };
+        self.call("peek", conn.key, |net, host| net.is_quiet(host, conn), answer)
+    }
+
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {
         let answer = |close: &Close| match close {
             Close::Ended => Answer::Done,

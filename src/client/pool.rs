@@ -1,0 +1,443 @@
+//! Connections to one server that are kept for the next request.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::addr::LiteralAddr;
+use crate::client::Backoff;
+use crate::client::idle::IdleConns;
+use crate::conn_map::ConnMap;
+use crate::id::{ConnId, TimerId};
+use crate::net::Net;
+use crate::options::{ConnOptions, Limit, invalid};
+use crate::time::Time;
+
+/// What can be set for a [`Pool`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolOptions {
+    conns_max: usize,
+    idle_max: usize,
+    waiters_max: usize,
+    idle_timeout: Limit<Duration>,
+    age_max: Limit<Duration>,
+    conn: Option<ConnOptions>,
+    backoff: Backoff,
+}
+
+impl Default for PoolOptions {
+    fn default() -> PoolOptions {
+        PoolOptions {
+            conns_max: 16,
+            idle_max: usize::MAX,
+            waiters_max: 1024,
+            idle_timeout: Limit::At(Duration::from_secs(30)),
+            age_max: Limit::Unlimited,
+            conn: None,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl PoolOptions {
+    /// Sets how many connections there are at most, those that are connecting included; at least
+    /// 1. Default: 16, as many as one server usually answers at the same time.
+    pub fn conns_max(mut self, conns: usize) -> Self {
+        self.conns_max = conns;
+        self
+    }
+
+    /// Sets how many of them are kept while nobody uses them. Default: all.
+    pub fn idle_max(mut self, conns: usize) -> Self {
+        self.idle_max = conns;
+        self
+    }
+
+    /// Sets how many requests may wait for a connection; more are refused. Default: 1024, so that
+    /// a server that is away does not collect requests without end.
+    pub fn waiters_max(mut self, waiters: usize) -> Self {
+        self.waiters_max = waiters;
+        self
+    }
+
+    /// Sets how long a connection is kept while nobody uses it. Default: 30 s, below what most
+    /// servers and middleboxes allow.
+    pub fn idle_timeout(mut self, limit: impl Into<Limit<Duration>>) -> Self {
+        self.idle_timeout = limit.into();
+        self
+    }
+
+    /// Sets how old a connection may get; one that is older is closed when its user gives it
+    /// back. Default: unlimited; set it where servers behind one address come and go.
+    pub fn age_max(mut self, limit: impl Into<Limit<Duration>>) -> Self {
+        self.age_max = limit.into();
+        self
+    }
+
+    /// Sets the options of its connections. Default: those of the loop.
+    pub fn conn(mut self, options: ConnOptions) -> Self {
+        self.conn = Some(options);
+        self
+    }
+
+    /// Sets the delays between connects once one has failed. Default: [`Backoff::default`].
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+}
+
+/// What asking for a connection came to. `T` is what the request was named with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken<T> {
+    /// This one is yours until you [give](Pool::give) it back or close it.
+    Conn(ConnId, T),
+    /// One will be: [`Pool::on_connect`], [`Pool::give`] or [`Pool::on_close`] says which, or
+    /// that the connect has failed.
+    Waits,
+    /// As many wait as may.
+    Refused(T),
+}
+
+/// What an `on_connect` was for the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened<T> {
+    /// The connection is not one of the pool's.
+    Foreign,
+    /// It is for this request.
+    For(T),
+    /// Whoever it was for has another one: it is kept.
+    Unused,
+}
+
+/// What an `on_close` was for the pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended<T> {
+    /// The connection is not one of the pool's.
+    Foreign,
+    /// Nobody used it.
+    Unused,
+    /// It was in use: its user has to see to it.
+    InUse,
+    /// It was a connect that failed, and this request, which has waited longest, goes without.
+    Failed(T),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Connecting,
+    /// Open since then.
+    Busy(Time),
+    Idle(Time),
+    /// The pool has closed it.
+    Closing,
+}
+
+/// A bounded set of connections to one server, kept for the next request.
+///
+/// Requests are named by values of your own (`T`): what waits for a connection is handed back
+/// when it has one. Idle connections are looked at before they are used, closed when the server
+/// sends something nobody asked for, and aged out. A failed connect fails one request, the one
+/// that has waited longest; the next connect follows after a delay that grows. A connect that
+/// cannot even be begun (for want of descriptors, say) fails none, and is tried again.
+///
+/// Pass `on_connect`, `on_data`, `on_read_closed`, `on_close` and `on_timer` on to it.
+///
+/// ```
+/// use hotloop::client::{Ended, Opened, Pool, PoolOptions, Taken};
+/// use hotloop::{CloseReason, ConnId, Handler, Net, TimerId};
+///
+/// struct Client {
+///     pool: Pool<String>,
+/// }
+///
+/// impl Client {
+///     fn ask(&mut self, net: &mut Net, question: String) {
+///         match self.pool.take(net, question) {
+///             Taken::Conn(conn, question) => drop(net.write(conn, question.as_bytes())),
+///             Taken::Waits => {}
+///             Taken::Refused(question) => eprintln!("too busy for {question}"),
+///         }
+///     }
+/// }
+///
+/// impl Handler for Client {
+///     fn on_connect(&mut self, net: &mut Net, conn: ConnId) {
+///         if let Opened::For(question) = self.pool.on_connect(net, conn) {
+///             net.write(conn, question.as_bytes());
+///         }
+///     }
+///
+///     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+///         if self.pool.on_data(net, conn) {
+///             return data.len(); // nobody asked for it
+///         }
+///         if data.ends_with(b"\n") {
+///             println!("{}", String::from_utf8_lossy(data));
+///             if let Some(question) = self.pool.give(net, conn) {
+///                 net.write(conn, question.as_bytes());
+///             }
+///             return data.len();
+///         }
+///         0
+///     }
+///
+///     fn on_close(&mut self, net: &mut Net, conn: ConnId, reason: CloseReason, _: u64) {
+///         match self.pool.on_close(net, conn) {
+///             Ended::Failed(question) => eprintln!("{question}: {reason}"),
+///             Ended::InUse => eprintln!("an answer is lost: {reason}"),
+///             Ended::Foreign | Ended::Unused => {}
+///         }
+///     }
+///
+///     fn on_timer(&mut self, net: &mut Net, timer: TimerId, _: u64) {
+///         self.pool.on_timer(net, timer);
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Pool<T> {
+    addr: SocketAddr,
+    options: PoolOptions,
+    conns: ConnMap<Use>,
+    idle: IdleConns,
+    waiters: VecDeque<T>,
+    connecting: usize,
+    /// Runs after a failed connect; until it fires there is no other one.
+    delay: Option<TimerId>,
+}
+
+impl<T> Pool<T> {
+    /// The token of its timers.
+    pub const TOKEN: u64 = u64::MAX - 1;
+
+    /// Makes an empty pool for a server with a literal address.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] for an address that is none, and for no connections.
+    pub fn new(addr: impl LiteralAddr, options: PoolOptions) -> io::Result<Pool<T>> {
+        let addr = addr.literal_addr()?;
+        if options.conns_max == 0 {
+            return Err(invalid("conns_max 0 leaves a pool without connections"));
+        }
+        Ok(Pool {
+            addr,
+            options,
+            conns: ConnMap::new(),
+            idle: IdleConns::default(),
+            waiters: VecDeque::new(),
+            connecting: 0,
+            delay: None,
+        })
+    }
+
+    /// Asks for a connection for a request. One that nobody uses is looked at before it is handed
+    /// out: if the server has closed it or sent something, it is closed and the next one taken.
+    /// One system call per connection looked at.
+    pub fn take(&mut self, net: &mut Net, request: T) -> Taken<T> {
+        while let Some(conn) = self.idle.pop(net) {
+            if net.is_quiet(conn) {
+                self.set_busy(net, conn);
+                return Taken::Conn(conn, request);
+            }
+            self.close(net, conn);
+        }
+        if self.waiters.len() >= self.options.waiters_max {
+            return Taken::Refused(request);
+        }
+        self.waiters.push_back(request);
+        self.dial(net);
+        Taken::Waits
+    }
+
+    /// Gives a connection back that was taken, with nothing left to come on it. If it is for a
+    /// request that waits, that one is returned and has it from here on.
+    pub fn give(&mut self, net: &mut Net, conn: ConnId) -> Option<T> {
+        let Some(&Use::Busy(since)) = self.conns.get(conn) else { return None };
+        let left = self.time_left(net, since);
+        // What is not sent yet, or came too early, would be part of the next request.
+        let is_clean = net.queued_bytes(conn) == 0 && net.is_quiet(conn);
+        if !is_clean || left == Some(Duration::ZERO) {
+            self.close(net, conn);
+            return None;
+        }
+        let next = self.waiters.pop_front();
+        if next.is_none() {
+            self.keep(net, conn, since, left);
+        }
+        next
+    }
+
+    /// Gives up the first request that waits and of which this is true: its time is over, for
+    /// instance.
+    pub fn cancel(&mut self, is_it: impl FnMut(&T) -> bool) -> Option<T> {
+        let at = self.waiters.iter().position(is_it)?;
+        self.waiters.remove(at)
+    }
+
+    /// Has to be told of every `on_connect`.
+    pub fn on_connect(&mut self, net: &mut Net, conn: ConnId) -> Opened<T> {
+        if self.conns.get(conn) != Some(&Use::Connecting) {
+            return Opened::Foreign;
+        }
+        self.connecting -= 1;
+        self.options.backoff.reset();
+        self.set_busy(net, conn);
+        match self.waiters.pop_front() {
+            Some(request) => Opened::For(request),
+            None => {
+                self.give(net, conn);
+                Opened::Unused
+            }
+        }
+    }
+
+    /// Has to be told of every `on_data`. Returns whether the connection is one that nobody uses:
+    /// then it is closed, because what it holds would be taken for the answer to the next request.
+    pub fn on_data(&mut self, net: &mut Net, conn: ConnId) -> bool {
+        let is_unused = matches!(self.conns.get(conn), Some(Use::Idle(_) | Use::Closing));
+        if is_unused && self.idle.remove(conn) {
+            self.close(net, conn);
+        }
+        is_unused
+    }
+
+    /// Has to be told of every `on_close`. A connection that has ended makes room: if requests
+    /// wait, another one is dialled.
+    pub fn on_close(&mut self, net: &mut Net, conn: ConnId) -> Ended<T> {
+        let Some(was) = self.conns.remove(conn) else { return Ended::Foreign };
+        let ended = match was {
+            Use::Connecting => {
+                self.connecting -= 1;
+                self.wait(net);
+                self.waiters.pop_front().map_or(Ended::Unused, Ended::Failed)
+            }
+            Use::Busy(_) => Ended::InUse,
+            Use::Idle(_) => {
+                self.idle.remove(conn);
+                Ended::Unused
+            }
+            Use::Closing => Ended::Unused,
+        };
+        self.dial(net);
+        ended
+    }
+
+    /// Has to be told of every `on_timer`. Returns whether it is its own.
+    pub fn on_timer(&mut self, net: &mut Net, timer: TimerId) -> bool {
+        if self.delay == Some(timer) {
+            self.delay = None;
+            self.dial(net);
+            return true;
+        }
+        let expired = self.idle.expired(timer);
+        if let Some(conn) = expired {
+            self.close(net, conn);
+        }
+        expired.is_some()
+    }
+
+    /// Closes the connections that nobody uses, aborts the connects, and gives up the requests
+    /// that wait, which are returned. Connections in use stay, and are kept again when they are
+    /// given back.
+    pub fn clear(&mut self, net: &mut Net) -> impl Iterator<Item = T> + use<T> {
+        while let Some(conn) = self.idle.pop(net) {
+            self.close(net, conn);
+        }
+        for (conn, state) in self.conns.iter_mut() {
+            if *state == Use::Connecting {
+                *state = Use::Closing;
+                net.abort(conn);
+            }
+        }
+        self.connecting = 0;
+        if let Some(delay) = self.delay.take() {
+            net.cancel_timer(delay);
+        }
+        std::mem::take(&mut self.waiters).into_iter()
+    }
+
+    /// Returns how many connections there are, in whatever state.
+    pub fn conns(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Returns how many connections nobody uses.
+    pub fn idle(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// Returns how many requests wait.
+    pub fn waiters(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Dials for the requests that wait, as far as there is room.
+    fn dial(&mut self, net: &mut Net) {
+        while self.delay.is_none()
+            && self.connecting < self.waiters.len()
+            && self.conns.len() < self.options.conns_max
+        {
+            let connecting = match &self.options.conn {
+                Some(options) => net.connect_with(self.addr, options.clone()),
+                None => net.connect(self.addr),
+            };
+            match connecting {
+                Ok(conn) => {
+                    self.conns.insert(conn, Use::Connecting);
+                    self.connecting += 1;
+                }
+                Err(error) => {
+                    log::debug!("{error}");
+                    self.wait(net);
+                }
+            }
+        }
+    }
+
+    /// Puts the next connect off.
+    fn wait(&mut self, net: &mut Net) {
+        if self.delay.is_none() {
+            let delay = self.options.backoff.next_delay();
+            self.delay = Some(net.start_timer(delay, Pool::<T>::TOKEN));
+        }
+    }
+
+    fn set_busy(&mut self, net: &Net, conn: ConnId) {
+        let since = match self.conns.get(conn) {
+            Some(Use::Idle(since)) => *since,
+            _ => net.now(),
+        };
+        self.conns.insert(conn, Use::Busy(since));
+    }
+
+    /// Keeps a connection that nobody uses, if there is room for it.
+    fn keep(&mut self, net: &mut Net, conn: ConnId, since: Time, left: Option<Duration>) {
+        if self.idle.len() >= self.options.idle_max {
+            return self.close(net, conn);
+        }
+        self.conns.insert(conn, Use::Idle(since));
+        self.idle.push(net, conn, left, Pool::<T>::TOKEN);
+    }
+
+    /// Returns how long a connection may be kept while nobody uses it; `None`: for ever.
+    fn time_left(&self, net: &Net, since: Time) -> Option<Duration> {
+        let age = net.now().since(since);
+        let left = match self.options.age_max {
+            Limit::At(most) => Some(most.saturating_sub(age)),
+            Limit::Unlimited => None,
+        };
+        match (self.options.idle_timeout, left) {
+            (Limit::At(idle), Some(left)) => Some(idle.min(left)),
+            (Limit::At(idle), None) => Some(idle),
+            (Limit::Unlimited, left) => left,
+        }
+    }
+
+    fn close(&mut self, net: &mut Net, conn: ConnId) {
+        self.conns.insert(conn, Use::Closing);
+        net.close(conn);
+    }
+}

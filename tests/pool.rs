@@ -1,0 +1,328 @@
+//! `Pool`: connections are kept for the next request, looked at before they are used, bounded and
+//! aged out; a request gets one connection or learns that it gets none.
+
+mod support;
+
+use std::cell::{RefCell, RefMut};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hotloop::client::{Backoff, Ended, Opened, Pool, PoolOptions, Taken};
+use hotloop::{CloseReason, ConnId};
+use support::{Kind, Peer, Rig};
+
+/// What the handler was answered.
+#[derive(Debug, Default)]
+struct Told {
+    opened: Vec<(ConnId, Opened<u32>)>,
+    ended: Vec<(ConnId, Ended<u32>)>,
+}
+
+struct Story {
+    rig: Rig,
+    server: SocketAddr,
+    pool: Rc<RefCell<Pool<u32>>>,
+    told: Rc<RefCell<Told>>,
+}
+
+fn options() -> PoolOptions {
+    let backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(16));
+    PoolOptions::default().conns_max(2).backoff(backoff)
+}
+
+impl Story {
+    fn new(kind: Kind, options: PoolOptions) -> Story {
+        let mut rig = Rig::new(kind);
+        let server = rig.server();
+        Story::to(rig, server, options)
+    }
+
+    fn to(mut rig: Rig, server: SocketAddr, options: PoolOptions) -> Story {
+        let pool = Rc::new(RefCell::new(Pool::new(server, options).expect("an address")));
+        let told = Rc::new(RefCell::new(Told::default()));
+        let (own, tell) = (Rc::clone(&pool), Rc::clone(&told));
+        rig.handler.on_connect = Some(Box::new(move |net, conn| {
+            let opened = own.borrow_mut().on_connect(net, conn);
+            tell.borrow_mut().opened.push((conn, opened));
+        }));
+        let own = Rc::clone(&pool);
+        rig.handler.on_data = Some(Box::new(move |net, conn, data| {
+            own.borrow_mut().on_data(net, conn);
+            data.len()
+        }));
+        let (own, tell) = (Rc::clone(&pool), Rc::clone(&told));
+        rig.handler.on_close = Some(Box::new(move |net, conn, _| {
+            let ended = own.borrow_mut().on_close(net, conn);
+            tell.borrow_mut().ended.push((conn, ended));
+        }));
+        let own = Rc::clone(&pool);
+        rig.handler.on_timer = Some(Box::new(move |net, timer, token| {
+            assert_eq!(own.borrow_mut().on_timer(net, timer), token == Pool::<u32>::TOKEN);
+        }));
+        Story { rig, server, pool, told }
+    }
+
+    fn pool(&self) -> RefMut<'_, Pool<u32>> {
+        self.pool.borrow_mut()
+    }
+
+    fn take(&mut self, request: u32) -> Taken<u32> {
+        self.pool.borrow_mut().take(self.rig.event_loop.net(), request)
+    }
+
+    fn give(&mut self, conn: ConnId) -> Option<u32> {
+        self.pool.borrow_mut().give(self.rig.event_loop.net(), conn)
+    }
+
+    /// Asks for a connection and waits for it; both ends.
+    fn open(&mut self, request: u32) -> (ConnId, Peer) {
+        let before = self.told.borrow().opened.len();
+        assert_eq!(self.take(request), Taken::Waits);
+        self.until(|story| story.told.borrow().opened.len() > before);
+        let (conn, opened) = self.told.borrow().opened[before].clone();
+        assert_eq!(opened, Opened::For(request));
+        (conn, self.rig.server_peer(self.server).expect("it was connected to"))
+    }
+
+    /// What became of a connection.
+    fn ended(&self, conn: ConnId) -> Option<Ended<u32>> {
+        let told = self.told.borrow();
+        told.ended.iter().find(|(id, _)| *id == conn).map(|(_, ended)| ended.clone())
+    }
+
+    fn counts(&self) -> (usize, usize, usize) {
+        let pool = self.pool.borrow();
+        (pool.conns(), pool.idle(), pool.waiters())
+    }
+
+    fn until(&mut self, done: impl Fn(&Story) -> bool) {
+        for _ in 0..20_000 {
+            if done(self) {
+                return;
+            }
+            self.rig.turn();
+            self.rig.pass(Duration::from_millis(1));
+        }
+        panic!("never; {:?}, {:?}", self.pool.borrow(), self.told.borrow());
+    }
+}
+
+fn a_connection_that_is_given_back_serves_the_next_request(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, peer) = story.open(1);
+    assert_eq!(story.give(conn), None);
+    assert_eq!(story.counts(), (1, 1, 0));
+    assert_eq!(story.take(2), Taken::Conn(conn, 2));
+    assert_eq!(story.counts(), (1, 0, 0));
+    story.rig.event_loop.net().write(conn, b"question");
+    story.until(|_| true);
+    story.rig.until("the question", |rig| rig.received(peer) == b"question");
+    assert_eq!(story.rig.event_loop.net().stats().connects, 1);
+}
+
+fn the_one_that_was_used_last_is_used_next(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let ((one, _), (other, _)) = (story.open(1), story.open(2));
+    story.give(other);
+    story.give(one);
+    assert_eq!(story.take(3), Taken::Conn(one, 3));
+    assert_eq!(story.take(4), Taken::Conn(other, 4));
+}
+
+fn over_the_bound_requests_wait_in_order_and_get_what_is_given_back(kind: Kind) {
+    let mut story = Story::new(kind, options().waiters_max(2));
+    let ((one, _), (other, _)) = (story.open(1), story.open(2));
+    assert_eq!((story.take(3), story.take(4)), (Taken::Waits, Taken::Waits));
+    assert_eq!(story.take(5), Taken::Refused(5));
+    assert_eq!(story.counts(), (2, 0, 2));
+    assert_eq!(story.give(other), Some(3));
+    assert_eq!(story.give(one), Some(4));
+    assert_eq!((story.give(other), story.give(one)), (None, None));
+    assert_eq!(story.counts(), (2, 2, 0));
+    assert_eq!(story.rig.event_loop.net().stats().connects, 2);
+}
+
+fn a_connection_that_ends_in_use_makes_room_for_one_that_waits(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let ((one, peer), _) = (story.open(1), story.open(2));
+    assert_eq!(story.take(3), Taken::Waits);
+    story.rig.reset(peer);
+    story.until(|story| story.told.borrow().opened.len() == 3);
+    assert_eq!(story.ended(one), Some(Ended::InUse));
+    assert_eq!(story.told.borrow().opened[2].1, Opened::For(3));
+    assert_eq!(story.counts(), (2, 0, 0));
+    assert_eq!(story.give(one), None, "it is not there any more");
+}
+
+fn an_idle_connection_that_the_server_closes_is_forgotten(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, peer) = story.open(1);
+    story.give(conn);
+    story.rig.finish(peer);
+    story.until(|story| story.ended(conn).is_some());
+    assert_eq!(story.ended(conn), Some(Ended::Unused));
+    assert_eq!(story.counts(), (0, 0, 0));
+    assert_eq!(story.take(2), Taken::Waits);
+}
+
+/// The loop has not turned since: only a look at the socket can tell.
+fn an_idle_connection_is_looked_at_before_it_is_used(kind: Kind) {
+    for change in [Rig::finish as fn(&mut Rig, Peer), Rig::reset, |rig, peer| rig.send(peer, b"?")]
+    {
+        let mut story = Story::new(kind, options());
+        let ((dead, peer), (alive, _)) = (story.open(1), story.open(2));
+        story.give(alive);
+        story.give(dead);
+        change(&mut story.rig, peer);
+        story.rig.until_arrived();
+        let net = story.rig.event_loop.net();
+        for _ in 0..1_000_000 {
+            if !net.is_quiet(dead) {
+                break;
+            }
+        }
+        assert_eq!(story.take(3), Taken::Conn(alive, 3));
+        story.until(|story| story.ended(dead).is_some());
+        assert_eq!(story.ended(dead), Some(Ended::Unused));
+        assert_eq!(story.counts(), (1, 0, 0));
+    }
+}
+
+fn what_an_idle_connection_says_unasked_ends_it(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, peer) = story.open(1);
+    story.give(conn);
+    story.rig.send(peer, b"by the way");
+    story.rig.until("the close", |rig| !rig.event_loop.net().is_open(conn));
+    assert_eq!(story.counts(), (1, 0, 0), "it is closing");
+    story.rig.finish(peer);
+    story.until(|story| story.ended(conn).is_some());
+    assert_eq!(story.counts(), (0, 0, 0));
+}
+
+fn a_connection_with_bytes_left_either_way_is_not_kept(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, _) = story.open(1);
+    story.rig.event_loop.net().write(conn, b"half a question");
+    assert_eq!(story.give(conn), None);
+    assert_eq!(story.counts(), (1, 0, 0));
+    assert!(!story.rig.event_loop.net().is_open(conn));
+}
+
+fn no_more_are_kept_than_may_be(kind: Kind) {
+    let mut story = Story::new(kind, options().idle_max(1));
+    let ((one, _), (other, _)) = (story.open(1), story.open(2));
+    story.give(one);
+    story.give(other);
+    assert_eq!(story.counts(), (2, 1, 0));
+    assert!(story.rig.event_loop.net().is_open(one) && !story.rig.event_loop.net().is_open(other));
+}
+
+fn a_failed_connect_fails_the_request_that_waited_longest(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let nobody = rig.refusing();
+    let mut story = Story::to(rig, nobody, options().conns_max(1));
+    assert_eq!((story.take(1), story.take(2)), (Taken::Waits, Taken::Waits));
+    story.until(|story| story.told.borrow().ended.len() == 2);
+    let ended: Vec<_> = story.told.borrow().ended.iter().map(|(_, end)| end.clone()).collect();
+    assert_eq!(ended, [Ended::Failed(1), Ended::Failed(2)]);
+    assert_eq!(story.counts(), (0, 0, 0));
+}
+
+fn a_cancelled_request_leaves_its_connection_to_the_pool(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    assert_eq!(story.take(1), Taken::Waits);
+    assert_eq!(story.pool().cancel(|request| *request == 1), Some(1));
+    assert_eq!(story.pool().cancel(|request| *request == 1), None);
+    story.until(|story| !story.told.borrow().opened.is_empty());
+    assert_eq!(story.told.borrow().opened[0].1, Opened::Unused);
+    assert_eq!(story.counts(), (1, 1, 0));
+}
+
+fn a_clear_closes_all_that_is_not_in_use(kind: Kind) {
+    let mut story = Story::new(kind, options().conns_max(3));
+    let ((idle, _), (busy, _)) = (story.open(1), story.open(2));
+    assert_eq!((story.take(3), story.take(4)), (Taken::Waits, Taken::Waits));
+    story.give(idle);
+    // The third is connecting, and whoever waits longest has the one that was given back.
+    let waiting: Vec<u32> = story.pool.borrow_mut().clear(story.rig.event_loop.net()).collect();
+    assert_eq!(waiting, [4]);
+    story.until(|story| {
+        story
+            .rig
+            .handler
+            .count(|call| matches!(call, support::Call::Close(_, CloseReason::LocalAbort, _)))
+            == 1
+    });
+    assert_eq!(story.counts(), (2, 0, 0));
+    assert!(story.rig.event_loop.net().is_open(busy));
+    assert_eq!(story.give(busy), None);
+    assert_eq!(story.counts(), (2, 1, 0));
+}
+
+fn strangers_are_left_alone(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (peer, conn) = story.rig.client();
+    assert!(!story.pool.borrow_mut().on_data(story.rig.event_loop.net(), conn));
+    assert_eq!(story.give(conn), None);
+    assert!(story.rig.event_loop.net().is_open(conn));
+    story.rig.reset(peer);
+    story.until(|story| story.ended(conn).is_some());
+    assert_eq!(story.ended(conn), Some(Ended::Foreign));
+}
+
+fn an_idle_connection_is_closed_exactly_when_its_time_is_over(kind: Kind) {
+    let idle = Duration::from_secs(30);
+    let nano = Duration::from_nanos(1);
+    let mut story = Story::new(kind, options().idle_timeout(idle));
+    let (conn, _) = story.open(1);
+    story.give(conn);
+    story.rig.advance(idle - nano);
+    story.rig.look();
+    assert_eq!(story.take(2), Taken::Conn(conn, 2), "its time begins anew with each use");
+    story.give(conn);
+    story.rig.advance(idle - nano);
+    story.rig.look();
+    assert!(story.rig.event_loop.net().is_open(conn));
+    story.rig.advance(nano);
+    story.rig.look();
+    assert!(!story.rig.event_loop.net().is_open(conn));
+    assert_eq!(story.counts().1, 0);
+}
+
+fn one_that_is_too_old_is_closed_when_it_is_given_back(kind: Kind) {
+    let mut story = Story::new(kind, options().age_max(Duration::from_secs(5)));
+    let (conn, _) = story.open(1);
+    story.rig.advance(Duration::from_secs(5));
+    story.rig.look();
+    assert_eq!(story.give(conn), None);
+    assert!(!story.rig.event_loop.net().is_open(conn));
+}
+
+#[test]
+fn what_makes_no_pool_is_an_error() {
+    Pool::<()>::new("localhost:80", options()).expect_err("a name");
+    let error = Pool::<()>::new("127.0.0.1:80", options().conns_max(0)).expect_err("none");
+    assert!(error.to_string().contains("conns_max 0"), "{error}");
+}
+
+on_every_backend!(
+    a_connection_that_is_given_back_serves_the_next_request,
+    the_one_that_was_used_last_is_used_next,
+    over_the_bound_requests_wait_in_order_and_get_what_is_given_back,
+    a_connection_that_ends_in_use_makes_room_for_one_that_waits,
+    an_idle_connection_that_the_server_closes_is_forgotten,
+    an_idle_connection_is_looked_at_before_it_is_used,
+    what_an_idle_connection_says_unasked_ends_it,
+    a_connection_with_bytes_left_either_way_is_not_kept,
+    no_more_are_kept_than_may_be,
+    a_failed_connect_fails_the_request_that_waited_longest,
+    a_cancelled_request_leaves_its_connection_to_the_pool,
+    a_clear_closes_all_that_is_not_in_use,
+    strangers_are_left_alone,
+);
+on_virtual_time!(
+    an_idle_connection_is_closed_exactly_when_its_time_is_over,
+    one_that_is_too_old_is_closed_when_it_is_given_back,
+);
