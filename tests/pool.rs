@@ -168,8 +168,8 @@ fn an_idle_connection_that_the_server_closes_is_forgotten(kind: Kind) {
 
 /// The loop has not turned since: only a look at the socket can tell.
 fn an_idle_connection_is_looked_at_before_it_is_used(kind: Kind) {
-    for change in [Rig::finish as fn(&mut Rig, Peer), Rig::reset, |rig, peer| rig.send(peer, b"?")]
-    {
+    let speak = |rig: &mut Rig, peer| rig.send(peer, b"?");
+    for change in [Rig::finish as fn(&mut Rig, Peer), Rig::reset, speak] {
         let mut story = Story::new(kind, options());
         let ((dead, peer), (alive, _)) = (story.open(1), story.open(2));
         story.give(alive);
@@ -183,6 +183,7 @@ fn an_idle_connection_is_looked_at_before_it_is_used(kind: Kind) {
             }
         }
         assert_eq!(story.take(3), Taken::Conn(alive, 3));
+        story.rig.finish(peer);
         story.until(|story| story.ended(dead).is_some());
         assert_eq!(story.ended(dead), Some(Ended::Unused));
         assert_eq!(story.counts(), (1, 0, 0));
