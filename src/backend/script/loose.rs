@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::backend::{Loose, Taken, foreign};
+use crate::error::Errno;
 use crate::id::Key;
+use crate::sys::errno::ENOTCONN;
 
 use super::{Socket, World};
 
@@ -49,8 +51,15 @@ impl World {
             Loose::Scripted(loose) if Arc::ptr_eq(&loose.world.0, &self.0) => loose,
             other => return Err((foreign(), other)),
         };
-        let mut socket = loose.socket.take().expect("only a loop takes it");
         let mut state = self.state();
+        if let Some(Socket::Conn(peer)) = loose.socket.as_deref() {
+            let link = &state.links[peer.0];
+            if link.reset || (link.fin && link.finished) {
+                drop(state);
+                return Err((Errno(ENOTCONN).into(), Loose::Scripted(loose)));
+            }
+        }
+        let mut socket = loose.socket.take().expect("only a loop takes it");
         let addr = match &mut *socket {
             Socket::Conn(peer) => {
                 let link = &mut state.links[peer.0];
