@@ -396,14 +396,15 @@ fn reference(seed: u64) -> Vec<(Step, State)> {
     let mut play = Play::new(Kind::SimReadiness);
     let mut script: Vec<Step> = (0..STEPS).map(|_| random.step()).collect();
     script.extend((0..CONNS_MAX).map(Step::Finish));
-    let steps = script.into_iter().filter_map(|step| {
-        play.can_play(step).then(|| {
+    let mut played = Vec::new();
+    for step in script {
+        if play.can_play(step) {
             play.play(step);
             play.rig.settle();
-            (step, play.state())
-        })
-    });
-    steps.collect()
+            played.push((step, play.state()));
+        }
+    }
+    played
 }
 
 fn agrees(kind: Kind, seed: u64, script: &[(Step, State)]) {
@@ -411,7 +412,7 @@ fn agrees(kind: Kind, seed: u64, script: &[(Step, State)]) {
     for (number, (step, expected)) in script.iter().enumerate() {
         play.play(*step);
         for tries in 0.. {
-            // What shows in no state, bytes shown again and left again, is over before the next step.
+            // What shows in no state (bytes shown and left again) is over before the next step.
             play.rig.look();
             let state = play.state();
             if state == *expected {
