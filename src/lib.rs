@@ -105,7 +105,7 @@ pub use handler::Handler;
 pub use id::{ConnId, ListenerId, TimerId};
 pub use net::{Net, Sent};
 pub use options::{ConnOptions, Limit, ListenOptions, SlowConsumer};
-pub use stats::{ConnStats, LoopStats};
+pub use stats::{ClosesByReason, ConnStats, LoopStats};
 pub use time::Time;
 pub use timer::Missed;
 pub use wake::Waker;

@@ -1,5 +1,5 @@
-//! After warm-up, echoing and re-arming timers allocate nothing. In a test binary of its own,
-//! because the counting allocator is the process's.
+//! After warm-up, echoing and re-arming timers allocate nothing; reading the counters never does.
+//! In a test binary of its own, because the counting allocator is the process's.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -125,4 +125,26 @@ fn a_million_echoed_messages_and_timer_rearms_allocate_nothing() {
     assert_eq!(allocations() - echo.at_warm_up, 0, "allocations after warm-up");
     event_loop.turn(&mut echo, Duration::ZERO).expect("the last flush");
     client.join().expect("every byte came back");
+}
+
+#[test]
+fn reading_the_counters_allocates_nothing_nor_does_showing_them() {
+    let mut event_loop = Loop::new(Config::default()).expect("a loop");
+    let net = event_loop.net();
+    let listener = net.listen("127.0.0.1:0").expect("a free port");
+    let addr = net.listener_addr(listener).expect("it is open");
+    let conn = net.connect(addr).expect("there are slots");
+    net.write(conn, b"queued");
+    let mut shown = [0; 4096];
+    let before = allocations();
+    let (stats, own) = (net.stats(), net.conn_stats(conn).expect("it is there"));
+    let passed = net.stats().since(&stats);
+    let mut rest = &mut shown[..];
+    write!(rest, "{stats}{passed}{own}").expect("there is room");
+    for (name, count) in stats.closes.iter() {
+        write!(rest, "{name}={count} ").expect("there is room");
+    }
+    assert_eq!(allocations() - before, 0);
+    assert_eq!((stats.connects, own.queued_bytes), (1, 6));
+    assert!(shown.starts_with(b"turns "));
 }

@@ -285,17 +285,20 @@ impl SeenConn {
     fn check_counts(&self, net: &Net, stats: &ConnStats) {
         let conn = self.id;
         let (accepted, sent) = (stats.accepted_bytes, stats.sent_bytes);
-        let queued = net.queued_bytes(conn);
+        let queued = stats.queued_bytes;
         assert!(
             accepted == sent + queued as u64,
             "C8: {conn}: {accepted} bytes accepted, {sent} sent, {queued} queued"
         );
-        let cost = net.queued_cost(conn);
+        let (cost, cost_max) = (stats.queued_cost, stats.queued_cost_max);
         let hard_limit = options(net, conn).map_or(usize::MAX, |it| it.hard_limit_bytes.bytes());
         assert!(
             (queued..=hard_limit).contains(&cost),
             "C8: {conn}: {queued} bytes queued cost {cost}, the hard limit is {hard_limit}"
         );
+        // It saturates at 32 bits.
+        let was_seen = cost <= cost_max || u32::try_from(cost).is_err();
+        assert!(was_seen, "C8: {conn}: the queue costs {cost}, at most {cost_max} so far");
         self.check_monotone(stats);
     }
 
@@ -398,8 +401,9 @@ impl SeenConn {
             accepted == sent + dropped_bytes,
             "C8: {conn}: {accepted} bytes accepted, {sent} sent, {dropped_bytes} dropped"
         );
-        let queued = net.queued_bytes(conn);
+        let (queued, counted) = (stats.queued_bytes, stats.dropped_bytes);
         assert!(queued == 0, "C8: {conn}: {queued} bytes queued in on_close");
+        assert!(counted == dropped_bytes, "C8: {conn}: {dropped_bytes} dropped, not {counted}");
         self.check_monotone(&stats);
     }
 

@@ -60,6 +60,38 @@ fn a_turn_whose_counts_agree_passes() {
 }
 
 #[test]
+#[should_panic(expected = "C4: the loop: 1 closed, for a reason: none")]
+fn a_close_without_a_reason_is_named() {
+    ends_with(|net| net.stats.closed += 1);
+}
+
+#[test]
+#[should_panic(expected = "C1: the loop: it counts")]
+fn a_reason_that_was_not_told_is_found() {
+    ends_with(|net| net.stats.closes.add(CloseReason::Reset));
+}
+
+#[test]
+#[should_panic(expected = "C8: conn#0.1: the queue costs 129, at most 0 so far")]
+fn a_queue_above_its_highest_cost_is_found() {
+    let (mut net, mut checked) = connected();
+    let other = net.connect("10.0.0.9:80").expect("there are slots");
+    let fresh = net.conns.get(other.0).expect("it is there").tally;
+    net.write(id(0, 1), b"x");
+    net.conns.get_mut(id(0, 1).0).expect("it is there").tally = fresh;
+    checked.on_writable(&mut net, id(0, 1));
+}
+
+#[test]
+#[should_panic(expected = "C8: conn#0.1: 5 dropped, not 0")]
+fn dropped_bytes_that_are_not_in_the_counts_are_found() {
+    let (mut net, mut checked) = connected();
+    net.conns.get_mut(id(0, 1).0).expect("it is there").accepted_bytes = 5;
+    net.abort(id(0, 1));
+    checked.on_close(&mut net, id(0, 1), CloseReason::LocalAbort, 5);
+}
+
+#[test]
 #[should_panic(expected = "C1: the loop: 0 accepts, 2 connects, 0 adopted, 0 closed, 1 left")]
 fn a_connection_that_got_lost_is_found() {
     ends_with(|net| net.stats.connects += 1);

@@ -4,6 +4,7 @@
 
 pub(crate) mod inbound;
 pub(crate) mod outbound;
+mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::time::Time;
 
 use inbound::Kept;
 use outbound::Outbound;
+use tally::Tally;
 
 /// How far a connection's life is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +147,7 @@ pub(crate) struct Conn {
     pub(crate) sent_bytes: u64,
     pub(crate) receives: u32,
     pub(crate) sends: u32,
+    pub(crate) tally: Tally,
     /// Why it is closing or has ended.
     pub(crate) reason: CloseReason,
     /// A send failed; told as the reason after what can still be read.
@@ -161,6 +164,7 @@ impl Conn {
         phase: Phase,
         peer: SocketAddr,
         options: Arc<ConnOptions>,
+        now: Time,
     ) -> Conn {
         Conn {
             sock,
@@ -172,7 +176,7 @@ impl Conn {
             options,
             peer,
             local: None,
-            active_at: Time::NEVER,
+            active_at: now,
             phase_at: Time::NEVER,
             stalled_at: Time::NEVER,
             deadline_timer: None,
@@ -181,6 +185,7 @@ impl Conn {
             sent_bytes: 0,
             receives: 0,
             sends: 0,
+            tally: Tally::new(now),
             reason: CloseReason::LocalClose,
             send_error: None,
             dropped_bytes: 0,

@@ -206,11 +206,12 @@ impl Loop {
         let net = &mut self.net;
         let deadline =
             if self.events.is_empty() { net.wait_until(max_wait) } else { Some(net.now) };
-        net.again = false;
-        net.woken |= net.backend.wait(net.now, deadline, &mut self.events)?;
+        let began = net.now;
+        net.woken |= net.backend.wait(began, deadline, &mut self.events)?;
         net.refresh_now();
         net.timers.snapshot(net.now);
-        net.stats.turns += 1;
+        net.count_wait(began, deadline, self.events.is_empty());
+        net.again = false;
         net.callbacks = 0;
         Ok(())
     }

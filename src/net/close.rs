@@ -180,6 +180,7 @@ impl Net {
     pub(crate) fn free(&mut self, id: ConnId) {
         let Some(conn) = self.conns.remove(id.0) else { return };
         self.stats.closed += 1;
+        self.stats.closes.add(conn.reason);
         log::debug!("{id} {}: {}", conn.peer, conn.reason);
         self.resume_all_accepting();
     }

@@ -86,8 +86,8 @@ impl Net {
         };
         match self.backend.adopt(key, detached.take_socket(), &options) {
             Ok((handle, peer)) => {
-                let mut conn = Conn::new(Net::sock(key, handle), Phase::Open, peer, options);
-                conn.active_at = self.now;
+                let mut conn =
+                    Conn::new(Net::sock(key, handle), Phase::Open, peer, options, self.now);
                 conn.flags.set(Flags::WRITABLE.or(Flags::ADOPTED));
                 self.conns.insert(key, conn);
                 self.stats.adopted += 1;

@@ -89,6 +89,8 @@ pub struct Net {
     pub(crate) refusing: bool,
     pub(crate) callbacks: u64,
     pub(crate) stats: LoopStats,
+    /// Time spent in waits that could block.
+    pub(crate) asleep_nanos: u64,
 }
 
 impl Net {
@@ -128,11 +130,12 @@ impl Net {
             refusing: false,
             callbacks: 0,
             stats: LoopStats::default(),
+            asleep_nanos: 0,
         }
     }
 
-    /// Returns the loop's clock: read once per turn, after the wait; also before a wait that a
-    /// deadline bounds, and when [`Loop::net`](crate::Loop::net) is called between turns.
+    /// Returns the loop's clock: read once per turn, after the wait; also before a wait that
+    /// may block, and when [`Loop::net`](crate::Loop::net) is called between turns.
     pub fn now(&self) -> Time {
         self.now
     }
@@ -205,7 +208,15 @@ impl Net {
             accepted_bytes: conn.accepted_bytes,
             sent_bytes: conn.sent_bytes,
             sends: conn.sends,
+            dropped_bytes: conn.dropped_bytes,
+            queued_bytes: conn.outbound.bytes(),
+            queued_cost: conn.outbound.cost(),
+            queued_cost_max: conn.tally.queued_cost_max(),
+            pressures: conn.tally.pressures(),
+            refused_writes: conn.tally.refused_writes(),
+            pauses: conn.tally.pauses(),
             kept_bytes: conn.kept.as_ref().map_or(0, |kept| kept.len()),
+            age: conn.tally.age(self.now),
             idle: self.now.since(conn.active_at),
         })
     }
@@ -213,9 +224,11 @@ impl Net {
     /// Returns what the loop has done and what it holds.
     pub fn stats(&self) -> LoopStats {
         LoopStats {
+            asleep: Duration::from_nanos(self.asleep_nanos),
             buffered_bytes: self.buffered_bytes as u64,
             connections: self.conns.len(),
             listeners: self.listeners.len(),
+            paused_listeners: self.paused_listeners,
             timers: self.timers.len(),
             pooled_bytes: self.segments.pooled_bytes() + self.kept_pool.free_bytes(),
             ..self.stats
@@ -261,14 +274,28 @@ impl Net {
         if max_wait.is_zero() || self.has_work() {
             return Some(self.now);
         }
+        // The callbacks since the last reading have taken time, by which a wait that is counted
+        // from it would be too long, and which is not time asleep.
+        let latest = self.refresh_now() + max_wait;
         let due = self.timers.next_deadline();
         if due.is_none() && max_wait == Duration::MAX {
             return None;
         }
-        // The callbacks since the last reading have taken time, by which a wait that is counted
-        // from it would be too long.
-        let latest = self.refresh_now() + max_wait;
         Some(due.map_or(latest, |due| due.min(latest)))
+    }
+
+    /// Counts a wait that began at `began` and was to end at `deadline`; one that could not block
+    /// is no sleep. `empty`: it reported nothing.
+    #[inline]
+    pub(crate) fn count_wait(&mut self, began: Time, deadline: Option<Time>, empty: bool) {
+        self.stats.turns += 1;
+        if deadline.is_none_or(|deadline| deadline > began) {
+            self.stats.sleeps += 1;
+            self.asleep_nanos += self.now.as_nanos() - began.as_nanos();
+        }
+        if empty && !self.has_work() && !self.timers.has_due() {
+            self.stats.empty_turns += 1;
+        }
     }
 
     /// Describes a handle as the socket of a slot.

@@ -117,8 +117,9 @@ impl Net {
     fn begin_connect(&mut self, addr: SocketAddr, options: Arc<ConnOptions>) -> io::Result<ConnId> {
         let key = self.vacant_conn()?;
         let (handle, progress) = self.backend.connect(key, addr, &options)?;
-        let mut conn = Conn::new(Net::sock(key, handle), Phase::Connecting, addr, options);
-        (conn.phase_at, conn.active_at) = (self.now, self.now);
+        let sock = Net::sock(key, handle);
+        let mut conn = Conn::new(sock, Phase::Connecting, addr, options, self.now);
+        conn.phase_at = self.now;
         self.conns.insert(key, conn);
         self.stats.connects += 1;
         let id = ConnId(key);
@@ -190,10 +191,9 @@ impl Net {
         let now = self.now;
         let listener = self.listener_mut(id);
         listener.succeeded();
-        let mut conn =
-            Conn::new(Net::sock(key, handle), Phase::Open, peer, Arc::clone(&listener.options));
+        let options = Arc::clone(&listener.options);
+        let mut conn = Conn::new(Net::sock(key, handle), Phase::Open, peer, options, now);
         conn.local = listener.accepted_local();
-        conn.active_at = now;
         conn.flags.set(Flags::WRITABLE);
         self.conns.insert(key, conn);
         self.stats.accepted += 1;
@@ -206,8 +206,9 @@ impl Net {
         match errno::accept_class(errno) {
             ErrorClass::Resource => self.pause_accepting(id, ListenerError::Paused(errno)),
             ErrorClass::Fatal => {
+                let error = ListenerError::Failed(errno);
                 self.close_listener(id);
-                Accepted::Error(ListenerError::Failed(errno))
+                Accepted::Error(error)
             }
             ErrorClass::Retry | ErrorClass::Closed if self.listener_mut(id).skipped() => {
                 self.pause_accepting(id, ListenerError::Paused(errno))
@@ -229,7 +230,11 @@ impl Net {
             self.listener_mut(id).retry = Some(retry);
         }
         self.paused_listeners += 1;
-        if news { Accepted::Error(error) } else { Accepted::Done }
+        self.stats.accept_pauses += 1;
+        if !news {
+            return Accepted::Done;
+        }
+        Accepted::Error(error)
     }
 
     /// Lets a paused listener accept again.

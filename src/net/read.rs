@@ -45,7 +45,12 @@ impl Net {
         if !self.is_open(conn) {
             return false;
         }
-        self.mark_flag(conn, Flags::PAUSED.or(Flags::YIELD));
+        let record = self.conns.get_mut(conn.0).expect("an open connection has a record");
+        if !record.flags.any(Flags::PAUSED) {
+            record.tally.paused();
+            self.stats.pauses += 1;
+        }
+        record.flags.set(Flags::PAUSED.or(Flags::YIELD));
         self.update_interest(conn);
         self.schedule(conn);
         true

@@ -47,7 +47,7 @@ impl Net {
             return Sent::Closed;
         };
         if data.is_empty() {
-            return pressure(record);
+            return pressure(record, &mut self.stats);
         }
         let cost = record.outbound.cost_of_copy(&mut self.segments, data.len());
         if !fits(record, cost, self.buffered_bytes, self.write_limit) {
@@ -59,7 +59,7 @@ impl Net {
         }
         self.buffered_bytes += cost;
         count_accepted(record, &mut self.stats, data.len());
-        pressure(record)
+        pressure(record, &mut self.stats)
     }
 
     /// Queues shared bytes for sending: all of them or nothing. What many connections are sent is
@@ -73,7 +73,7 @@ impl Net {
             return Sent::Closed;
         };
         if data.is_empty() {
-            return pressure(record);
+            return pressure(record, &mut self.stats);
         }
         let len = data.len();
         let cost = record.outbound.cost_of_shared(&mut self.segments, len);
@@ -86,7 +86,7 @@ impl Net {
         }
         self.buffered_bytes += cost;
         count_accepted(record, &mut self.stats, len);
-        pressure(record)
+        pressure(record, &mut self.stats)
     }
 
     /// Sees to it that a connection is flushed in this turn. The one that is being served is
@@ -105,10 +105,12 @@ impl Net {
         self.stats.refused_writes += 1;
         let write_limit = self.write_limit;
         let conn = self.conns.get_mut(id.0).expect("it was just found");
+        conn.tally.refused();
         let hard_limit = conn.options.hard_limit_bytes.bytes();
         if conn.outbound.cost().saturating_add(cost) <= hard_limit {
             if alone <= write_limit && !conn.flags.any(Flags::STARVED) {
-                conn.flags.set(Flags::PRESSURED.or(Flags::STARVED));
+                press(conn, &mut self.stats);
+                conn.flags.set(Flags::STARVED);
                 self.starved.push_back(Starved { id, cost, alone });
                 self.forget_ended_starved();
             }
@@ -116,7 +118,8 @@ impl Net {
             self.end(id, CloseReason::Limit(LimitKind::Outbound), true);
         } else if alone <= hard_limit {
             let low = conn.outbound.cost() <= conn.options.low_water_bytes;
-            conn.flags.set(Flags::PRESSURED.or(if low { Flags::WAIT_EMPTY } else { Flags::NONE }));
+            press(conn, &mut self.stats);
+            conn.flags.set(if low { Flags::WAIT_EMPTY } else { Flags::NONE });
         }
         Sent::Refused
     }
@@ -275,6 +278,7 @@ pub(crate) struct Starved {
 #[inline]
 fn count_accepted(conn: &mut Conn, stats: &mut LoopStats, bytes: usize) {
     conn.accepted_bytes += bytes as u64;
+    conn.tally.queued(conn.outbound.cost());
     stats.accepted_bytes += bytes as u64;
     stats.queued_bytes += bytes as u64;
 }
@@ -314,12 +318,21 @@ fn cost_alone(segments: usize, len: usize) -> usize {
 
 /// Says whether a queue is above its high-water mark, and then owes `on_writable`.
 #[inline]
-fn pressure(conn: &mut Conn) -> Sent {
+fn pressure(conn: &mut Conn, stats: &mut LoopStats) -> Sent {
     if conn.outbound.cost() <= conn.options.high_water_bytes {
         return Sent::Queued;
     }
-    conn.flags.set(Flags::PRESSURED);
+    press(conn, stats);
     Sent::Pressured
+}
+
+/// Owes `on_writable`.
+fn press(conn: &mut Conn, stats: &mut LoopStats) {
+    if !conn.flags.any(Flags::PRESSURED) {
+        conn.flags.set(Flags::PRESSURED);
+        conn.tally.pressed();
+        stats.pressures += 1;
+    }
 }
 
 #[cfg(test)]

@@ -184,6 +184,11 @@ impl Timers {
         self.armed.first().map(|entry| entry.deadline).filter(|deadline| *deadline != Time::NEVER)
     }
 
+    /// Returns whether the due list holds a timer that will fire.
+    pub(crate) fn has_due(&self) -> bool {
+        self.due_live > 0
+    }
+
     /// Adds every timer whose deadline has come to the due list, in order.
     #[inline]
     pub(crate) fn snapshot(&mut self, now: Time) {
