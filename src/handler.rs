@@ -91,11 +91,12 @@ pub trait Handler {
         let _ = net;
     }
 
-    /// Accepting is paused or has failed; [`ListenerError`] says which, and when it goes on. The
-    /// default logs it.
+    /// Accepting is paused or has failed; [`ListenerError`] says which, and when it goes on.
+    ///
+    /// The loop has logged it already, if one like it was not logged within the last second, so
+    /// that a flood of connections is no flood of lines. The default does nothing.
     fn on_listener_error(&mut self, net: &mut Net, listener: ListenerId, error: ListenerError) {
-        let _ = net;
-        log::warn!("{listener}: {error}");
+        let _ = (net, listener, error);
     }
 
     /// A turn begins: the loop has waited and read the clock.

@@ -69,6 +69,14 @@
 //!
 //! [`Checked`] asserts around any handler what of this can be seen from outside, and [`sim`] runs
 //! handlers over simulated kernels: read there how to test yours.
+//!
+//! # What it tells
+//!
+//! [`Net::stats`] and [`Net::conn_stats`] count. The log (of the crate `log`, target `hotloop`) has
+//! a line at debug for each connection that ends, with the reason; a connection that a limit has
+//! ended, a listener that has paused and a write refused for want of buffers are warnings. What
+//! peers can bring about as often as they like is written once a second of each kind, and the next
+//! line says how many like it were left out.
 
 mod addr;
 mod backend;
@@ -89,6 +97,7 @@ mod segment;
 pub mod sim;
 mod stats;
 mod sys;
+mod throttle;
 mod time;
 mod timer;
 mod wake;

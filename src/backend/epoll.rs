@@ -21,6 +21,7 @@ use crate::sys::epoll::{self, Poller, Ready};
 use crate::sys::errno;
 use crate::sys::wake::EventFd;
 use crate::sys::{clock, process, socket};
+use crate::throttle::Throttle;
 use crate::time::Time;
 
 /// What a connection is watched for; the kernel adds HUP and ERR. PRI, because a receive stops
@@ -45,6 +46,9 @@ pub(crate) struct Epoll {
     gather: Gather,
     /// The latest time shown.
     shown: Time,
+    /// Of warnings that every accept could bring about.
+    without_nodelay: Throttle,
+    refused: Throttle,
 }
 
 impl Epoll {
@@ -52,7 +56,14 @@ impl Epoll {
         let poller = Poller::new()?;
         let wake = Arc::new(EventFd::new()?);
         poller.add(wake.as_raw_fd(), WAKE_MASK, Key::new(Kind::Waker, 0, 1).bits())?;
-        Ok(Epoll { poller, wake, gather: Gather::new(), shown: Time::default() })
+        Ok(Epoll {
+            poller,
+            wake,
+            gather: Gather::new(),
+            shown: Time::default(),
+            without_nodelay: Throttle::default(),
+            refused: Throttle::default(),
+        })
     }
 
     fn add_conn(&self, conn: &OwnedFd, key: Key) -> Result<(), Errno> {
@@ -130,13 +141,17 @@ impl Backend for Epoll {
         };
         if options.nodelay {
             if let Err(error) = socket::set_nodelay(conn.as_raw_fd(), true) {
-                log::warn!("{peer} is accepted without nodelay: {error}");
+                if let Some(more) = self.without_nodelay.pass(self.shown) {
+                    log::warn!("{peer} is accepted without nodelay: {error}{more}");
+                }
             }
         }
         match self.add_conn(&conn, key) {
             Ok(()) => Accept::Accepted { handle: conn.into_raw_fd(), peer },
             Err(error) => {
-                log::warn!("{peer} is dropped, epoll refuses it: {error}");
+                if let Some(more) = self.refused.pass(self.shown) {
+                    log::warn!("{peer} is dropped, epoll refuses it: {error}{more}");
+                }
                 Accept::Failed(not_of_listener(error))
             }
         }

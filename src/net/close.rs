@@ -181,7 +181,7 @@ impl Net {
         let Some(conn) = self.conns.remove(id.0) else { return };
         self.stats.closed += 1;
         self.stats.closes.add(conn.reason);
-        log::debug!("{id} {}: {}", conn.peer, conn.reason);
+        self.log_close(id, &conn);
         self.resume_all_accepting();
     }
 

@@ -9,11 +9,13 @@ mod hand_over;
 mod open;
 mod read;
 mod timers;
+mod warnings;
 mod write;
 
 pub(crate) use fold::Next;
 pub(crate) use open::Accepted;
 pub(crate) use read::Received;
+use warnings::Warnings;
 pub use write::Sent;
 use write::Starved;
 
@@ -91,6 +93,7 @@ pub struct Net {
     pub(crate) stats: LoopStats,
     /// Time spent in waits that could block.
     pub(crate) asleep_nanos: u64,
+    warnings: Warnings,
 }
 
 impl Net {
@@ -131,6 +134,7 @@ impl Net {
             callbacks: 0,
             stats: LoopStats::default(),
             asleep_nanos: 0,
+            warnings: Warnings::default(),
         }
     }
 

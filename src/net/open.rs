@@ -207,6 +207,7 @@ impl Net {
             ErrorClass::Resource => self.pause_accepting(id, ListenerError::Paused(errno)),
             ErrorClass::Fatal => {
                 let error = ListenerError::Failed(errno);
+                self.warn_of_listener(id, error);
                 self.close_listener(id);
                 Accepted::Error(error)
             }
@@ -234,6 +235,7 @@ impl Net {
         if !news {
             return Accepted::Done;
         }
+        self.warn_of_listener(id, error);
         Accepted::Error(error)
     }
 

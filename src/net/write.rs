@@ -114,6 +114,7 @@ impl Net {
                 self.starved.push_back(Starved { id, cost, alone });
                 self.forget_ended_starved();
             }
+            self.warn_of_buffers(id);
         } else if conn.options.slow_consumer == SlowConsumer::Close {
             self.end(id, CloseReason::Limit(LimitKind::Outbound), true);
         } else if alone <= hard_limit {

@@ -10,7 +10,18 @@ const LAYERS: &[&[&str]] = &[
     &["conn", "conn_map", "listener", "mailbox", "timer", "wake"],
     &["backend"],
     &["sys"],
-    &["addr", "config", "error", "id", "options", "recv_memory", "segment", "stats", "time"],
+    &[
+        "addr",
+        "config",
+        "error",
+        "id",
+        "options",
+        "recv_memory",
+        "segment",
+        "stats",
+        "throttle",
+        "time",
+    ],
 ];
 
 /// Who may import what from above, and why: file, path, reason.
