@@ -8,12 +8,21 @@ use crate::options::{ConnOptions, Limit, invalid};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BackendKind {
-    /// The one that the environment variable `HOTLOOP_BACKEND` names (`auto`, `epoll`), and
-    /// without it the best one there is.
+    /// The one that the environment variable `HOTLOOP_BACKEND` names (`auto`, `epoll`,
+    /// `portable`), and without it the best one there is: epoll on Linux, elsewhere the portable
+    /// one.
     #[default]
     Auto,
-    /// Linux epoll, edge-triggered (`epoll(7)`).
+    /// Linux epoll, edge-triggered (`epoll(7)`). Linux only.
     Epoll,
+    /// What the crate `polling` finds: epoll, kqueue, event ports, IOCP or `poll(2)`. On Linux it
+    /// makes five system calls per wait where [`Epoll`](BackendKind::Epoll) makes one, and is
+    /// there so that what is meant for other systems can be tried.
+    ///
+    /// It waits for edges where the system has them, otherwise for levels or single shots; the
+    /// environment variable `HOTLOOP_PORTABLE_MODE` (`edge`, `level`, `oneshot`, `edge-oneshot`)
+    /// forces one.
+    Portable,
 }
 
 /// What can be set for a loop.
@@ -29,6 +38,7 @@ pub enum BackendKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub(crate) backend: BackendKind,
+    pub(crate) portable_mode: Option<&'static str>,
     pub(crate) recv_buffer_bytes: usize,
     pub(crate) read_budget_bytes: usize,
     pub(crate) read_budget_calls: u32,
@@ -44,6 +54,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             backend: BackendKind::Auto,
+            portable_mode: None,
             recv_buffer_bytes: 64 << 10,
             read_budget_bytes: 128 << 10,
             read_budget_calls: 16,
@@ -61,6 +72,14 @@ impl Config {
     /// Sets the backend. Default: [`BackendKind::Auto`].
     pub fn backend(mut self, kind: BackendKind) -> Self {
         self.backend = kind;
+        self
+    }
+
+    /// Forces a mode of the portable backend, by the name it has in `HOTLOOP_PORTABLE_MODE`. For
+    /// hotloop's own tests; not part of the public API.
+    #[doc(hidden)]
+    pub fn portable_mode(mut self, name: &'static str) -> Self {
+        self.portable_mode = Some(name);
         self
     }
 

@@ -10,6 +10,7 @@
 pub(crate) mod epoll;
 mod gather;
 mod loose;
+mod portable;
 #[cfg(any(test, feature = "script"))]
 pub(crate) mod script;
 pub(crate) mod sim;
@@ -22,12 +23,13 @@ use std::sync::Arc;
 pub use loose::{AdoptError, Detached, DetachedListener, SendSide};
 pub(crate) use loose::{Loose, Taken, foreign};
 
-use crate::config::BackendKind;
+use crate::config::{BackendKind, Config};
 use crate::error::Errno;
 use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions, invalid};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
+use crate::sys::poller::Mode;
 use crate::time::Time;
 
 /// A socket as the core holds it for its backend.
@@ -234,20 +236,43 @@ pub(crate) trait Backend {
 }
 
 /// Opens the backend that the configuration, and for `Auto` the environment, names.
-pub(crate) fn open(kind: BackendKind) -> io::Result<Box<dyn Backend>> {
+pub(crate) fn open(config: &Config) -> io::Result<Box<dyn Backend>> {
+    let kind = match config.backend {
+        BackendKind::Auto => kind_of_environment()?,
+        kind => kind,
+    };
     match kind {
-        BackendKind::Auto => match std::env::var("HOTLOOP_BACKEND") {
-            Ok(name) => open_named(&name),
-            Err(std::env::VarError::NotPresent) => open(BackendKind::Epoll),
-            Err(error) => Err(invalid(&format!("HOTLOOP_BACKEND: {error}"))),
-        },
-        BackendKind::Epoll => Ok(Box::new(epoll::Epoll::new()?)),
+        BackendKind::Portable => Ok(Box::new(portable::Portable::new(portable_mode(config)?)?)),
+        BackendKind::Epoll | BackendKind::Auto => Ok(Box::new(epoll::Epoll::new()?)),
     }
 }
 
-fn open_named(name: &str) -> io::Result<Box<dyn Backend>> {
-    match name {
-        "" | "auto" | "epoll" => open(BackendKind::Epoll),
-        _ => Err(invalid(&format!("HOTLOOP_BACKEND={name:?}: no such backend (auto, epoll)"))),
+fn kind_of_environment() -> io::Result<BackendKind> {
+    match variable("HOTLOOP_BACKEND")?.as_deref() {
+        None | Some("auto" | "epoll") => Ok(BackendKind::Epoll),
+        Some("portable") => Ok(BackendKind::Portable),
+        Some(name) => {
+            let known = "auto, epoll, portable";
+            Err(invalid(&format!("HOTLOOP_BACKEND={name:?}: no such backend ({known})")))
+        }
+    }
+}
+
+fn portable_mode(config: &Config) -> io::Result<Option<Mode>> {
+    let variable = variable("HOTLOOP_PORTABLE_MODE")?;
+    let Some(name) = config.portable_mode.or(variable.as_deref()) else { return Ok(None) };
+    let unknown = || {
+        let known = "edge, level, oneshot, edge-oneshot";
+        invalid(&format!("HOTLOOP_PORTABLE_MODE={name:?}: no such mode ({known})"))
+    };
+    portable::mode_named(name).ok_or_else(unknown).map(Some)
+}
+
+/// Returns a variable of the environment, unless it is empty.
+fn variable(name: &str) -> io::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(invalid(&format!("{name}: {error}"))),
     }
 }

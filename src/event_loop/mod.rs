@@ -89,7 +89,7 @@ impl Loop {
     /// is left open.
     pub fn new(config: Config) -> io::Result<Loop> {
         config.check()?;
-        let backend = backend::open(config.backend)?;
+        let backend = backend::open(&config)?;
         Ok(Loop::on(config, backend))
     }
 

@@ -8,6 +8,8 @@ pub(crate) mod clock;
 pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod memory;
+pub(crate) mod poller;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod wake;

@@ -1,5 +1,6 @@
-//! The rig on which behaviour tests run: one body, over real sockets on epoll, over the scripted
-//! backend and over the simulator, these two in both dialects.
+//! The rig on which behaviour tests run: one body, over real sockets on epoll and on the portable
+//! backend in its four modes, over the scripted backend and over the simulator, these two in both
+//! dialects.
 //!
 //! ```ignore
 //! fn echoes(kind: Kind) {
@@ -36,6 +37,10 @@ use simulated::SimPeers;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Epoll,
+    PortableEdge,
+    PortableLevel,
+    PortableOneshot,
+    PortableEdgeOneshot,
     ScriptReadiness,
     ScriptCompletion,
     SimReadiness,
@@ -58,14 +63,26 @@ impl Kind {
 
     /// Whether time passes only as the test says: everything happens at an exact moment.
     pub fn is_virtual(self) -> bool {
-        self != Kind::Epoll
+        self.is_script() || self.is_sim()
+    }
+
+    /// The configuration of a loop on real sockets.
+    pub fn real(self, config: Config) -> Config {
+        let portable = config.clone().backend(BackendKind::Portable);
+        match self {
+            Kind::PortableEdge => portable.portable_mode("edge"),
+            Kind::PortableLevel => portable.portable_mode("level"),
+            Kind::PortableOneshot => portable.portable_mode("oneshot"),
+            Kind::PortableEdgeOneshot => portable.portable_mode("edge-oneshot"),
+            _ => config.backend(BackendKind::Epoll),
+        }
     }
 }
 
 /// Makes a test of each function for each kind.
 #[macro_export]
 macro_rules! on_every_backend {
-    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll script sim); )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll portable script sim); )*};
 }
 
 /// Makes a test of each function for each kind on which time is virtual.
@@ -83,13 +100,13 @@ macro_rules! on_script {
 /// Makes a test of each function for each kind that has a kernel, real or simulated.
 #[macro_export]
 macro_rules! on_kernels {
-    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll sim); )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll portable sim); )*};
 }
 
 /// Makes a test of each function for each kind that has real sockets.
 #[macro_export]
 macro_rules! on_real_sockets {
-    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll); )*};
+    ($($name:ident),* $(,)?) => {$( $crate::tests_of!($name: epoll portable); )*};
 }
 
 /// Makes a module of a function's name, with a test for each kind of each of these groups.
@@ -109,6 +126,12 @@ macro_rules! tests_of {
 macro_rules! tests_on {
     (epoll, $name:ident) => {
         $crate::tests_on!($name, epoll Epoll);
+    };
+    (portable, $name:ident) => {
+        $crate::tests_on!($name, portable_edge PortableEdge);
+        $crate::tests_on!($name, portable_level PortableLevel);
+        $crate::tests_on!($name, portable_oneshot PortableOneshot);
+        $crate::tests_on!($name, portable_edge_oneshot PortableEdgeOneshot);
     };
     (script, $name:ident) => {
         $crate::tests_on!($name, script_readiness ScriptReadiness);
@@ -197,10 +220,6 @@ impl Rig {
     pub fn listening(kind: Kind, config: Config, options: ListenOptions) -> Rig {
         let mut bind = SocketAddr::from(([127, 0, 0, 1], 0));
         let (mut event_loop, world) = match kind {
-            Kind::Epoll => {
-                let event_loop = Loop::new(config.backend(BackendKind::Epoll)).expect("a loop");
-                (event_loop, World::Real(RealPeers::default()))
-            }
             Kind::ScriptReadiness | Kind::ScriptCompletion => {
                 let (event_loop, peers) = ScriptPeers::open(config, kind);
                 (event_loop, World::Script(peers))
@@ -209,6 +228,10 @@ impl Rig {
                 let (event_loop, peers) = SimPeers::open(config, kind);
                 bind = peers.loop_addr();
                 (event_loop, World::Sim(peers))
+            }
+            _ => {
+                let event_loop = Loop::new(kind.real(config)).expect("a loop");
+                (event_loop, World::Real(RealPeers::default()))
             }
         };
         let listener = event_loop.net().listen_with(bind, options).expect("a free port");

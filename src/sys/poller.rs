@@ -1,0 +1,177 @@
+//! The crate `polling`: readiness on every system it knows, in the mode that is asked for.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use polling::{Event, Events, PollMode};
+use socket2::Socket;
+
+/// After a `fork(2)` the child has the parent's poller: what it deleted there would be gone for
+/// the parent.
+pub(crate) const IS_INHERITED: bool = cfg!(unix);
+
+/// Longer ones are waits that end early, with nothing.
+const LONGEST: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// When a source that is ready is reported again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// When it becomes ready anew.
+    Edge,
+    /// As long as it is ready.
+    Level,
+    /// After it was armed again.
+    Oneshot,
+    /// When it becomes ready anew after it was armed again.
+    EdgeOneshot,
+}
+
+/// What a source is watched for. A hang-up is reported in any case, where the system can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watch {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+/// What a wait reports of the source that was added with this number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) number: usize,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// A reset, an error, or both ends' FIN; a guess on systems that do not say.
+    pub(crate) hang_up: bool,
+    /// There is a byte out of band (`MSG_OOB`, `send(2)`).
+    pub(crate) urgent: bool,
+}
+
+/// A poller, and what wakes it.
+#[derive(Debug)]
+pub(crate) struct PortablePoller {
+    shared: Arc<Shared>,
+    events: Events,
+    mode: Mode,
+}
+
+/// What wakers hold of a poller.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    poller: polling::Poller,
+    raised: AtomicBool,
+}
+
+impl Shared {
+    /// Makes the current or the next wait return. Callable from every thread.
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+        if let Err(error) = self.poller.notify() {
+            // The next wait that ends says so all the same.
+            log::error!("a wait cannot be woken: {error}");
+        }
+    }
+}
+
+impl PortablePoller {
+    /// Opens a poller in a mode, or in the best one the system has.
+    pub(crate) fn new(mode: Option<Mode>) -> io::Result<PortablePoller> {
+        let poller = polling::Poller::new()?;
+        let mode = match mode {
+            Some(mode) if !supports(&poller, mode) => return Err(unsupported(mode)),
+            Some(mode) => mode,
+            None if poller.supports_edge() => Mode::Edge,
+            None if poller.supports_level() => Mode::Level,
+            None => Mode::Oneshot,
+        };
+        let shared = Arc::new(Shared { poller, raised: AtomicBool::new(false) });
+        Ok(PortablePoller { shared, events: Events::new(), mode })
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.shared.poller)
+    }
+
+    /// Registers a socket under a number, which is not `usize::MAX`.
+    pub(crate) fn add(&self, socket: &Socket, number: usize, watch: Watch) -> io::Result<()> {
+        let (event, mode) = (event(number, watch), poll_mode(self.mode));
+        // SAFETY: the backend deletes a socket before it closes it, or closes the poller first of
+        // all where that would delete another process's (see `IS_INHERITED`); there the system
+        // forgets a socket by itself when it is closed (`epoll(7)`, `kqueue(2)`).
+        unsafe { self.shared.poller.add_with_mode(socket, event, mode) }
+    }
+
+    /// Changes what a socket is watched for; a mode of one shot is armed again.
+    pub(crate) fn modify(&self, socket: &Socket, number: usize, watch: Watch) -> io::Result<()> {
+        let mode = poll_mode(self.mode);
+        self.shared.poller.modify_with_mode(socket, event(number, watch), mode)
+    }
+
+    /// Ends the registration of a socket.
+    pub(crate) fn delete(&self, socket: &Socket) -> io::Result<()> {
+        self.shared.poller.delete(socket)
+    }
+
+    /// Waits until a source is ready, the timeout (`None`: without one) is over, or somebody has
+    /// raised the signal, which is what the first answer says. May end early.
+    pub(crate) fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+    ) -> io::Result<(bool, impl Iterator<Item = Report> + '_)> {
+        self.events.clear();
+        let timeout = timeout.map(|timeout| timeout.min(LONGEST));
+        match self.shared.poller.wait(&mut self.events, timeout) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        let raised = self.shared.raised.swap(false, Ordering::AcqRel);
+        Ok((raised, self.events.iter().map(report)))
+    }
+}
+
+fn supports(poller: &polling::Poller, mode: Mode) -> bool {
+    match mode {
+        Mode::Edge | Mode::EdgeOneshot => poller.supports_edge(),
+        Mode::Level => poller.supports_level(),
+        Mode::Oneshot => true,
+    }
+}
+
+fn unsupported(mode: Mode) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("mode {mode:?}: this system has none"))
+}
+
+fn event(number: usize, watch: Watch) -> Event {
+    Event::new(number, watch.read, watch.write).with_interrupt()
+}
+
+fn poll_mode(mode: Mode) -> PollMode {
+    match mode {
+        Mode::Edge => PollMode::Edge,
+        Mode::Level => PollMode::Level,
+        Mode::Oneshot => PollMode::Oneshot,
+        Mode::EdgeOneshot => PollMode::EdgeOneshot,
+    }
+}
+
+fn report(event: Event) -> Report {
+    // Where nothing is said of errors, each event may be one: who looks costs one call.
+    let hang_up = event.is_interrupt() || event.is_err().unwrap_or(event.readable);
+    Report {
+        number: event.key,
+        readable: event.readable,
+        writable: event.writable,
+        hang_up,
+        urgent: event.is_priority(),
+    }
+}
