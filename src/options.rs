@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use crate::socket_option::{SocketOption, check_all};
 use crate::time::nanos;
 
 /// A bound that has to be switched off explicitly.
@@ -83,6 +84,7 @@ pub struct ConnOptions {
     pub(crate) connect_timeout: Limit<Duration>,
     pub(crate) linger_timeout: Limit<Duration>,
     pub(crate) linger_bytes: Limit<usize>,
+    pub(crate) socket: Vec<SocketOption>,
 }
 
 impl Default for ConnOptions {
@@ -99,6 +101,7 @@ impl Default for ConnOptions {
             connect_timeout: Limit::At(Duration::from_secs(10)),
             linger_timeout: Limit::At(Duration::from_secs(5)),
             linger_bytes: Limit::At(1 << 20),
+            socket: Vec::new(),
         }
     }
 }
@@ -182,6 +185,15 @@ impl ConnOptions {
         self
     }
 
+    /// Adds an option of the socket, which is set before the connect or right after the accept.
+    /// Setting it costs one system call per connection; on Linux a connection that is accepted has
+    /// most options of its listener, see [`ListenOptions::socket`]. An accepted connection on which
+    /// it cannot be set goes on without it, which is logged. Default: none.
+    pub fn socket(mut self, option: SocketOption) -> Self {
+        self.socket.push(option);
+        self
+    }
+
     /// Says which setting contradicts another, if one does.
     pub(crate) fn check(&self) -> io::Result<()> {
         let wrong = if self.low_water_bytes > self.high_water_bytes {
@@ -191,7 +203,7 @@ impl ConnOptions {
         } else if self.inbound_max_bytes == Limit::At(0) {
             "inbound_max_bytes 0 leaves no room for a partial message".to_owned()
         } else {
-            return Ok(());
+            return check_all(&self.socket);
         };
         Err(invalid(&wrong))
     }
@@ -204,6 +216,7 @@ pub struct ListenOptions {
     pub(crate) reuse_address: bool,
     pub(crate) reuse_port: bool,
     pub(crate) v6_only: bool,
+    pub(crate) socket: Vec<SocketOption>,
     pub(crate) conn: Option<ConnOptions>,
 }
 
@@ -214,6 +227,7 @@ impl Default for ListenOptions {
             reuse_address: true,
             reuse_port: false,
             v6_only: false,
+            socket: Vec::new(),
             conn: None,
         }
     }
@@ -250,6 +264,14 @@ impl ListenOptions {
         self
     }
 
+    /// Adds an option of the listening socket, which is set before it is bound. On Linux the
+    /// connections that are accepted have it too, except for `DeferAccept`, `FastOpen` and
+    /// `Quickack`. Default: none.
+    pub fn socket(mut self, option: SocketOption) -> Self {
+        self.socket.push(option);
+        self
+    }
+
     /// Sets the options of the connections that this listener accepts. Default: those of
     /// [`Config::conn`](crate::Config::conn).
     pub fn conn(mut self, options: ConnOptions) -> Self {
@@ -262,6 +284,7 @@ impl ListenOptions {
         if self.backlog == 0 {
             return Err(invalid("backlog 0 would refuse every connection"));
         }
+        check_all(&self.socket)?;
         self.conn.as_ref().map_or(Ok(()), ConnOptions::check)
     }
 }

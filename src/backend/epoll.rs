@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
+use socket2::Socket;
+
 use super::gather::{Gather, Slices};
 use super::{Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken};
 use crate::error::{Errno, ErrorClass};
@@ -17,10 +19,12 @@ use crate::id::{Key, Kind};
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
+use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
 use crate::sys::epoll::{self, Poller, Ready};
 use crate::sys::errno;
+use crate::sys::socket_fd::SocketFd;
 use crate::sys::wake::EventFd;
-use crate::sys::{clock, process, socket};
+use crate::sys::{clock, option, process, socket};
 use crate::throttle::Throttle;
 use crate::time::Time;
 
@@ -47,7 +51,7 @@ pub(crate) struct Epoll {
     /// The latest time shown.
     shown: Time,
     /// Of warnings that every accept could bring about.
-    without_nodelay: Throttle,
+    without_options: Throttle,
     refused: Throttle,
 }
 
@@ -61,7 +65,7 @@ impl Epoll {
             wake,
             gather: Gather::new(),
             shown: Time::default(),
-            without_nodelay: Throttle::default(),
+            without_options: Throttle::default(),
             refused: Throttle::default(),
         })
     }
@@ -139,11 +143,10 @@ impl Backend for Epoll {
             Err(Errno(errno::EAGAIN)) => return Accept::WouldBlock,
             Err(errno) => return Accept::Failed(errno),
         };
-        if options.nodelay {
-            if let Err(error) = socket::set_nodelay(conn.as_raw_fd(), true) {
-                if let Some(more) = self.without_nodelay.pass(self.shown) {
-                    log::warn!("{peer} is accepted without nodelay: {error}{more}");
-                }
+        let prepare = |socket: &Socket| option::prepare(socket, options);
+        if let Err(error) = socket::borrowed(conn.as_raw_fd(), prepare) {
+            if let Some(more) = self.without_options.pass(self.shown) {
+                log::warn!("{peer} is accepted without its options: {error}{more}");
             }
         }
         match self.add_conn(&conn, key) {
@@ -164,9 +167,7 @@ impl Backend for Epoll {
         options: &ConnOptions,
     ) -> io::Result<(i32, Connect)> {
         let conn = socket::open(addr)?;
-        if options.nodelay {
-            socket::set_nodelay(conn.as_raw_fd(), true)?;
-        }
+        socket::borrowed(conn.as_raw_fd(), |socket| option::prepare(socket, options))?;
         let progress = match socket::connect(conn.as_raw_fd(), addr) {
             Ok(()) => Connect::Connected,
             // An interrupted connect goes on by itself (`connect(2)`).
@@ -195,9 +196,7 @@ impl Backend for Epoll {
     fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
         let socket = socket.system()?;
         let peer = socket::check_stream(&socket).and_then(|peer| {
-            if options.nodelay {
-                socket.set_tcp_nodelay(true)?;
-            }
+            option::prepare(&socket, options)?;
             self.poller.add(socket.as_raw_fd(), CONN_MASK, key.bits())?;
             Ok(peer)
         });
@@ -278,6 +277,26 @@ impl Backend for Epoll {
         socket::peek(conn.handle) == Err(Errno(errno::EAGAIN))
     }
 
+    fn set_option(&mut self, sock: &Sock, set: &SocketOption) -> io::Result<()> {
+        socket::borrowed(sock.handle, |socket| option::set(socket, set))
+    }
+
+    fn option(&mut self, sock: &Sock, name: OptionName) -> io::Result<SocketOption> {
+        socket::borrowed(sock.handle, |socket| option::get(socket, name))
+    }
+
+    fn tcp_info(&mut self, conn: &Sock) -> io::Result<TcpInfo> {
+        socket::borrowed(conn.handle, option::tcp_info)
+    }
+
+    fn kernel_count(&mut self, sock: &Sock, what: KernelCount) -> io::Result<usize> {
+        socket::borrowed(sock.handle, |socket| option::count(socket, what))
+    }
+
+    fn fd(&self, sock: &Sock) -> Option<SocketFd<'_>> {
+        Some(socket::lend(self, sock.handle))
+    }
+
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {
         self.unregister(sock);
         if reset {
@@ -317,7 +336,7 @@ impl Epoll {
 }
 
 /// Makes a handle of a socket that was taken, or gives it back.
-fn taken(socket: socket2::Socket, addr: io::Result<SocketAddr>) -> Taken {
+fn taken(socket: Socket, addr: io::Result<SocketAddr>) -> Taken {
     match addr {
         Ok(addr) => Ok((socket.into_raw_fd(), addr)),
         Err(error) => Err((error, Loose::System(socket))),

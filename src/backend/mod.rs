@@ -14,6 +14,7 @@ mod portable;
 #[cfg(any(test, feature = "script"))]
 pub(crate) mod script;
 pub(crate) mod sim;
+mod stored_options;
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,7 +30,9 @@ use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions, invalid};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
+use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
 use crate::sys::poller::Mode;
+use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
 /// A socket as the core holds it for its backend.
@@ -225,6 +228,21 @@ pub(crate) trait Backend {
     /// Returns whether a connection is up and has nothing to receive: no byte, no FIN, no error.
     /// Takes nothing.
     fn is_quiet(&mut self, conn: &Sock) -> bool;
+
+    /// Sets an option of a socket, whose value was checked.
+    fn set_option(&mut self, sock: &Sock, option: &SocketOption) -> io::Result<()>;
+
+    /// Reads an option of a socket.
+    fn option(&mut self, sock: &Sock, name: OptionName) -> io::Result<SocketOption>;
+
+    /// Returns what the kernel knows of a connection.
+    fn tcp_info(&mut self, conn: &Sock) -> io::Result<TcpInfo>;
+
+    /// Counts what the kernel holds.
+    fn kernel_count(&mut self, sock: &Sock, what: KernelCount) -> io::Result<usize>;
+
+    /// Lends the descriptor of a real socket.
+    fn fd(&self, sock: &Sock) -> Option<SocketFd<'_>>;
 
     /// Closes a connection or a listener; with `reset` the peer gets a RST and the kernel drops
     /// what it has.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
 
 use super::errno::{self, EINTR};
+use super::option;
 use crate::error::Errno;
 use crate::options::{ListenOptions, invalid};
 
@@ -32,6 +33,7 @@ pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ow
         // Set both ways: the system's default is a setting (`bindv6only`, ipv6(7)).
         socket.set_only_v6(options.v6_only)?;
     }
+    option::set_all(&socket, &options.socket)?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
@@ -192,11 +194,6 @@ pub(crate) fn peer_addr(fd: RawFd) -> Result<SocketAddr, Errno> {
     with(fd, |socket| socket.peer_addr())?.as_socket().ok_or(Errno(libc::EAFNOSUPPORT))
 }
 
-/// Sets `TCP_NODELAY` (`tcp(7)`).
-pub(crate) fn set_nodelay(fd: RawFd, on: bool) -> Result<(), Errno> {
-    with(fd, |socket| socket.set_tcp_nodelay(on))
-}
-
 /// Closes a descriptor. Linux frees it whatever the answer is (`close(2)`).
 #[inline]
 pub(crate) fn close(fd: RawFd) {
@@ -216,6 +213,22 @@ pub(crate) fn close_reset(fd: RawFd) {
 fn stream(addr: SocketAddr) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     Socket::new_raw(Domain::for_address(addr), kind, Some(Protocol::TCP))
+}
+
+/// Calls a function on a descriptor as a socket.
+pub(crate) fn borrowed<R>(fd: RawFd, call: impl FnOnce(&Socket) -> io::Result<R>) -> io::Result<R> {
+    if fd < 0 {
+        return Err(Errno(errno::EBADF).into());
+    }
+    // SAFETY: not -1, and the caller keeps the descriptor open during this call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    call(&SockRef::from(&fd))
+}
+
+/// Lends a descriptor for as long as its owner is not changed.
+pub(crate) fn lend<T>(_owner: &T, fd: RawFd) -> BorrowedFd<'_> {
+    // SAFETY: the owner keeps the descriptor open as long as it is borrowed, and it is not -1.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
 /// Calls a function of `socket2` on a descriptor.
@@ -420,20 +433,13 @@ mod tests {
     }
 
     #[test]
-    fn nodelay_is_set_both_ways() {
-        let (near, _far) = pair();
-        for on in [true, false] {
-            set_nodelay(near.as_raw_fd(), on).expect("an option");
-            assert_eq!(near.nodelay().expect("an option"), on);
-        }
-    }
-
-    #[test]
     fn a_descriptor_that_is_not_open_is_an_error_not_a_panic() {
         let bad = Errno(errno::EBADF);
         assert_eq!(recv(-1, &mut [0]), Err(bad));
         assert_eq!((take_error(-1), unread_bytes(-1)), (Some(bad), 0));
-        assert_eq!((peer_addr(-1), set_nodelay(-1, true)), (Err(bad), Err(bad)));
+        assert_eq!(peer_addr(-1), Err(bad));
+        let error = borrowed(-1, |socket| socket.set_tcp_nodelay(true)).expect_err("not open");
+        assert_eq!(error.raw_os_error(), Some(errno::EBADF));
         close_reset(-1);
     }
 }

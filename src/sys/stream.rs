@@ -9,6 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::errno::{self, EAGAIN, ECONNABORTED, EINPROGRESS, EINTR};
+use super::option;
 use crate::error::Errno;
 use crate::options::ListenOptions;
 
@@ -32,6 +33,7 @@ pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<So
         // Set both ways: the default is a setting of the system (`bindv6only`, ipv6(7)).
         socket.set_only_v6(options.v6_only)?;
     }
+    option::set_all(&socket, &options.socket)?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket)

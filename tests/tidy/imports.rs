@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
         "options",
         "recv_memory",
         "segment",
+        "socket_option",
         "stats",
         "throttle",
         "time",

@@ -21,8 +21,11 @@ use crate::id::{Key, Kind};
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
+use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
 use crate::sys::poller::{Mode, PortablePoller, Shared, Watch};
-use crate::sys::{clock, errno, process, socket, stream};
+use crate::sys::socket_fd::{self, SocketFd};
+use crate::sys::{clock, errno, option, process, socket, stream};
+use crate::throttle::Throttle;
 use crate::time::Time;
 
 use watches::Watches;
@@ -35,6 +38,9 @@ const FILES_RESERVED: usize = 64;
 pub(crate) struct Portable {
     watches: Watches,
     gather: Gather,
+    /// Accepted connections on which an option could not be set, and those that cannot be watched.
+    without_options: Throttle,
+    refused: Throttle,
     /// The latest time shown.
     shown: Time,
 }
@@ -43,7 +49,9 @@ impl Portable {
     /// Opens the backend in the mode with this name; without one, in the best one there is.
     pub(crate) fn new(mode: Option<Mode>) -> io::Result<Portable> {
         let watches = Watches::new(PortablePoller::new(mode)?);
-        Ok(Portable { watches, gather: Gather::new(), shown: Time::default() })
+        let (without_options, refused) = (Throttle::default(), Throttle::default());
+        let (gather, shown) = (Gather::new(), Time::default());
+        Ok(Portable { watches, gather, without_options, refused, shown })
     }
 }
 
@@ -112,15 +120,17 @@ impl Backend for Portable {
             }
             Err(error) => return Accept::Failed(error),
         };
-        if options.nodelay {
-            if let Err(error) = conn.set_tcp_nodelay(true) {
-                log::warn!("{peer} is accepted without nodelay: {error}");
+        if let Err(error) = option::prepare(&conn, options) {
+            if let Some(more) = self.without_options.pass(self.shown) {
+                log::warn!("{peer} is accepted without its options: {error}{more}");
             }
         }
         match self.watches.add(conn, key, READ) {
             Ok(handle) => Accept::Accepted { handle, peer },
             Err((error, _)) => {
-                log::warn!("{peer} is dropped, it cannot be watched: {error}");
+                if let Some(more) = self.refused.pass(self.shown) {
+                    log::warn!("{peer} is dropped, it cannot be watched: {error}{more}");
+                }
                 Accept::Failed(not_of_listener(errno::of_io(&error)))
             }
         }
@@ -133,9 +143,7 @@ impl Backend for Portable {
         options: &ConnOptions,
     ) -> io::Result<(i32, Connect)> {
         let conn = stream::open(addr)?;
-        if options.nodelay {
-            conn.set_tcp_nodelay(true)?;
-        }
+        option::prepare(&conn, options)?;
         let progress = match stream::connect(&conn, addr) {
             Ok(true) => Connect::Connected,
             Ok(false) => Connect::InProgress,
@@ -167,9 +175,7 @@ impl Backend for Portable {
     fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
         let socket = socket.system()?;
         let peer = socket::check_stream(&socket).and_then(|peer| {
-            if options.nodelay {
-                socket.set_tcp_nodelay(true)?;
-            }
+            option::prepare(&socket, options)?;
             Ok(peer)
         });
         self.take(socket, key, peer)
@@ -246,6 +252,26 @@ impl Backend for Portable {
 
     fn is_quiet(&mut self, conn: &Sock) -> bool {
         stream::peek(self.watches.socket(conn)) == Err(Errno(errno::EAGAIN))
+    }
+
+    fn set_option(&mut self, sock: &Sock, set: &SocketOption) -> io::Result<()> {
+        option::set(self.watches.socket(sock), set)
+    }
+
+    fn option(&mut self, sock: &Sock, name: OptionName) -> io::Result<SocketOption> {
+        option::get(self.watches.socket(sock), name)
+    }
+
+    fn tcp_info(&mut self, conn: &Sock) -> io::Result<TcpInfo> {
+        option::tcp_info(self.watches.socket(conn))
+    }
+
+    fn kernel_count(&mut self, sock: &Sock, what: KernelCount) -> io::Result<usize> {
+        option::count(self.watches.socket(sock), what)
+    }
+
+    fn fd(&self, sock: &Sock) -> Option<SocketFd<'_>> {
+        Some(socket_fd::lend(self.watches.socket(sock)))
     }
 
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::backend::stored_options::StoredOptions;
 use crate::backend::{
     Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken,
 };
@@ -21,7 +22,9 @@ use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
+use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo, unsupported};
 use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN};
+use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
 pub use crate::backend::sim::Dialect;
@@ -58,6 +61,8 @@ struct State {
     signal: Arc<Flag>,
     /// The sockets of the loop by handle; the lowest free one is reused first.
     sockets: Vec<Option<Socket>>,
+    /// By handle.
+    options: HashMap<i32, StoredOptions>,
     links: Vec<Link>,
     /// Servers outside the loop, and who has been connected to them.
     servers: HashMap<SocketAddr, VecDeque<Peer>>,
@@ -106,6 +111,7 @@ impl World {
             now: Time::from_nanos(1_000_000_000),
             signal: Arc::default(),
             sockets: Vec::new(),
+            options: HashMap::new(),
             links: Vec::new(),
             servers: HashMap::new(),
             black_holes: BTreeSet::new(),
@@ -304,6 +310,7 @@ impl State {
             self.sockets.len() - 1
         });
         self.sockets[handle] = Some(socket);
+        self.options.remove(&i32::try_from(handle).expect("few sockets"));
         i32::try_from(handle).expect("few sockets")
     }
 
@@ -584,6 +591,35 @@ impl Backend for Script {
         let mut state = self.0.state();
         let link = state.conn(conn);
         link.inbound.is_empty() && !link.fin && !link.reset
+    }
+
+    fn set_option(&mut self, sock: &Sock, option: &SocketOption) -> io::Result<()> {
+        let mut state = self.0.state();
+        assert!(state.socket(sock).is_some(), "an option of a socket that is closed: {sock:?}");
+        state.options.entry(sock.handle).or_default().set(option)
+    }
+
+    fn option(&mut self, sock: &Sock, name: OptionName) -> io::Result<SocketOption> {
+        let mut state = self.0.state();
+        assert!(state.socket(sock).is_some(), "an option of a socket that is closed: {sock:?}");
+        Ok(state.options.entry(sock.handle).or_default().get(name))
+    }
+
+    fn tcp_info(&mut self, _: &Sock) -> io::Result<TcpInfo> {
+        Err(unsupported("TCP_INFO"))
+    }
+
+    fn kernel_count(&mut self, sock: &Sock, what: KernelCount) -> io::Result<usize> {
+        match (self.0.state().socket(sock), what) {
+            (Some(Socket::Listener { queue, .. }), KernelCount::Backlog) => Ok(queue.len()),
+            // What a peer takes, it has.
+            (Some(Socket::Conn(_)), KernelCount::Unacked | KernelCount::Unsent) => Ok(0),
+            _ => Err(what.unsupported()),
+        }
+    }
+
+    fn fd(&self, _: &Sock) -> Option<SocketFd<'_>> {
+        None
     }
 
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {

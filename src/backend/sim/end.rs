@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::backend::stored_options::StoredOptions;
 use crate::id::Key;
 use crate::segment::{Piece, Pieces, Segment};
 use crate::time::Time;
@@ -115,6 +116,9 @@ pub(super) struct End {
     /// Completion: the error that the standing receive has ended with.
     pub(super) recv_error: Option<i32>,
     pub(super) flight: Option<Flight>,
+    pub(super) options: StoredOptions,
+    /// How often something was sent again.
+    pub(super) retransmits: u32,
     pub(super) raw: Option<Box<Raw>>,
 }
 
@@ -155,6 +159,8 @@ impl End {
             end_shown: false,
             recv_error: None,
             flight: None,
+            options: StoredOptions::default(),
+            retransmits: 0,
             raw: None,
         }
     }

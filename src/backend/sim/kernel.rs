@@ -8,6 +8,7 @@ use crate::backend::{Accept, Close, Connect, Event, Sock};
 use crate::error::Errno;
 use crate::id::Key;
 use crate::options::ListenOptions;
+use crate::socket_option::SocketOption;
 use crate::sys::errno::{
     EADDRINUSE, EADDRNOTAVAIL, ECONNABORTED, EINTR, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
     ENOTCONN, EPERM, EPROTO,
@@ -106,6 +107,9 @@ impl Network {
         let backlog = usize::try_from(options.backlog).unwrap_or(usize::MAX);
         let mut listener = Listener::new(addr, backlog);
         listener.reuse_port = options.reuse_port;
+        for option in &options.socket {
+            listener.options.set(option)?;
+        }
         let index = machine.add_listener(listener);
         let handle = machine.open(key, Socket::Listener(index));
         self.listener(host, index).handle = Some(handle);
@@ -133,7 +137,13 @@ impl Network {
         there.flat_map(|one| one.served.iter().copied()).collect()
     }
 
-    pub(super) fn accept(&mut self, host: HostIndex, listener: &Sock, key: Key) -> Accept {
+    pub(super) fn accept(
+        &mut self,
+        host: HostIndex,
+        listener: &Sock,
+        key: Key,
+        options: &[SocketOption],
+    ) -> Accept {
         let Socket::Listener(index) = self.socket(host, listener) else {
             panic!("{}: {listener:?} is no listener", self.machines[host].name);
         };
@@ -157,6 +167,7 @@ impl Network {
         let accepted = self.end_mut(end);
         accepted.owner = Owner::Socket { key, handle };
         let peer = accepted.remote;
+        self.inherit_options(host, index, end, options);
         self.wake(host, handle);
         Accept::Accepted { handle, peer }
     }
@@ -190,6 +201,7 @@ impl Network {
         host: HostIndex,
         key: Key,
         addr: SocketAddr,
+        options: &[SocketOption],
     ) -> io::Result<(i32, Connect)> {
         self.count_call();
         let addr = reachable(addr);
@@ -209,6 +221,7 @@ impl Network {
         let index = self.open_end(host, local, addr, Owner::Orphan);
         let handle = self.open_conn(host, key, index);
         self.end_mut(index).owner = Owner::Socket { key, handle };
+        self.set_all(index, options);
         if let Some(errno) = failed {
             self.end_mut(index).stage = Stage::Dead;
             return Ok((handle, Connect::Failed(Errno(errno))));

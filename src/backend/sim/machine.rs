@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::backend::stored_options::StoredOptions;
 use crate::backend::{Event, Signal};
 use crate::id::Key;
 use crate::time::{Time, nanos};
@@ -70,6 +71,7 @@ pub(super) struct Listener {
     pub(super) addr: SocketAddr,
     pub(super) reuse_port: bool,
     pub(super) backlog: usize,
+    pub(super) options: StoredOptions,
     pub(super) waiting: VecDeque<EndIndex>,
     /// The loop's socket; `None`: peers without a loop are accepted here.
     pub(super) handle: Option<i32>,
@@ -84,6 +86,7 @@ impl Listener {
             addr,
             reuse_port: false,
             backlog,
+            options: StoredOptions::default(),
             waiting: VecDeque::new(),
             handle: None,
             script: Script::new(),

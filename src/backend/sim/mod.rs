@@ -21,6 +21,7 @@ mod peer;
 mod pipes;
 mod queue;
 mod random;
+mod sockets;
 mod tcp;
 mod trace;
 mod transfer;
@@ -38,6 +39,8 @@ use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
+use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
+use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
 pub(crate) use end::EndIndex;
@@ -140,23 +143,24 @@ impl Backend for Sim {
         self.call("listen", key, |net, host| net.listen(host, key, addr, options), of_result)
     }
 
-    fn accept(&mut self, listener: &Sock, key: Key, _: &ConnOptions) -> Accept {
+    fn accept(&mut self, listener: &Sock, key: Key, options: &ConnOptions) -> Accept {
         let answer = |accept: &Accept| match accept {
             Accept::Accepted { .. } => Answer::Conn(key),
             Accept::WouldBlock => Answer::WouldBlock,
             Accept::Failed(errno) => Answer::Failed(*errno),
         };
-        let name = listener.key;
-        self.call("accept", name, |net, host| net.accept(host, listener, key), answer)
+        let accept = |net: &mut Network, host| net.accept(host, listener, key, &options.socket);
+        self.call("accept", listener.key, accept, answer)
     }
 
     fn connect(
         &mut self,
         key: Key,
         addr: SocketAddr,
-        _: &ConnOptions,
+        options: &ConnOptions,
     ) -> io::Result<(i32, Connect)> {
-        self.call("connect", key, |net, host| net.connect(host, key, addr), of_result)
+        let connect = |net: &mut Network, host| net.connect(host, key, addr, &options.socket);
+        self.call("connect", key, connect, of_result)
     }
 
     fn finish_connect(&mut self, conn: &Sock) -> Connect {
@@ -239,6 +243,27 @@ impl Backend for Sim {
     fn is_quiet(&mut self, conn: &Sock) -> bool {
         let answer = |quiet: &bool| if *quiet { Answer::WouldBlock } else { Answer::Done };
         self.call("peek", conn.key, |net, host| net.is_quiet(host, conn), answer)
+    }
+
+    fn set_option(&mut self, sock: &Sock, option: &SocketOption) -> io::Result<()> {
+        let set = |net: &mut Network, host| net.set_option(host, sock, option);
+        self.call("set option", sock.key, set, of_result)
+    }
+
+    fn option(&mut self, sock: &Sock, name: OptionName) -> io::Result<SocketOption> {
+        Ok(self.shared.lock().option(self.host, sock, name))
+    }
+
+    fn tcp_info(&mut self, conn: &Sock) -> io::Result<TcpInfo> {
+        Ok(self.shared.lock().tcp_info(self.host, conn))
+    }
+
+    fn kernel_count(&mut self, sock: &Sock, what: KernelCount) -> io::Result<usize> {
+        self.shared.lock().kernel_count(self.host, sock, what)
+    }
+
+    fn fd(&self, _: &Sock) -> Option<SocketFd<'_>> {
+        None
     }
 
     fn close(&mut self, sock: &Sock, reset: bool) -> Close {

@@ -103,6 +103,8 @@ pub(crate) struct Network {
     pub(super) default_link: Link,
     pub(super) trace: Trace,
     pub(crate) report: Report,
+    /// Packets that were lost.
+    pub(super) losses: u32,
     /// Why the run has failed.
     failure: Option<String>,
     /// Some loop's signal was raised.
@@ -121,6 +123,7 @@ impl Network {
             default_link: Link::lan(),
             trace: Trace::new(),
             report: Report::default(),
+            losses: 0,
             failure: None,
             raised: Arc::default(),
         }

@@ -184,7 +184,12 @@ impl Network {
         packet: Packet,
     ) {
         let bytes = if let Packet::Data(data) = &packet { data.len() as u64 } else { 0 };
+        let losses = self.losses;
         let mut at = self.arrival(host, remote, bytes);
+        let lost = self.losses - losses;
+        if let Some(end) = self.ends[from].as_mut() {
+            end.retransmits += lost;
+        }
         if let Some(end) = self.ends[to].as_mut() {
             at = at.max(end.latest_arrival);
             end.latest_arrival = at;
@@ -207,9 +212,16 @@ impl Network {
                 break;
             }
             self.count_fault(host, Fault::Loss);
+            self.losses += 1;
             at = at + RETRANSMIT * (1 << again);
         }
         at
+    }
+
+    /// Returns how long a packet takes at least, and by how much that varies.
+    pub(super) fn spread(&mut self, from: HostIndex, to: HostIndex) -> (Duration, Duration) {
+        let link = &self.pipe(from, to).link;
+        (link.latency, link.jitter)
     }
 
     /// Returns after which time without an acknowledgement an end is given up.
