@@ -85,8 +85,9 @@ pub trait Handler {
         let _ = (net, timer, token);
     }
 
-    /// Other threads called [`Waker::wake`](crate::Waker::wake) since the last time; once per
-    /// batch.
+    /// Other threads [posted](crate::Mailbox::post) or called
+    /// [`Waker::wake`](crate::Waker::wake) since the last time; once per batch. The place to
+    /// [drain](crate::Inbox::drain) every inbox, which may be empty.
     fn on_wake(&mut self, net: &mut Net) {
         let _ = net;
     }

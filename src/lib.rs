@@ -56,16 +56,17 @@
 //!
 //! **Liveness and fairness**
 //! - **C11** Readiness is never lost; the wait is zero exactly when there is work.
-//! - **C12** Reads and accepts have budgets per turn; timers, wakes and closings are snapshots.
+//! - **C12** Reads and accepts have budgets per turn; timers, posts and closings are snapshots.
 //! - **C13** A paused connection still learns that its peer died; a FIN waits for the resume.
 //! - **C14** No spinning: an idle loop wakes for timers only.
 //!
 //! **Time and threads**
 //! - **C15** A timer never fires early; equal deadlines fire in start order; a cancelled one never
 //!   fires; zero means the next turn; repeats do not drift.
-//! - **C16** A wake is never lost, and those before it is delivered are one.
-//! - **C17** The clock and the sockets are reached through the backend alone: on a simulated one
-//!   the same seed makes the same trace, byte for byte.
+//! - **C16** Each accepted post is received exactly once, in order per producer; the last wake is
+//!   never lost; accepted posts stay readable after the loop is gone.
+//! - **C17** The clock, the sockets and the counts of mailboxes are reached through the backend
+//!   alone: on a simulated one the same seed makes the same trace, byte for byte.
 //!
 //! [`Checked`] asserts around any handler what of this can be seen from outside, and [`sim`] runs
 //! handlers over simulated kernels: read there how to test yours.
@@ -90,6 +91,7 @@ mod event_loop;
 mod handler;
 mod id;
 mod listener;
+mod mailbox;
 mod net;
 mod options;
 mod recv_memory;
@@ -113,6 +115,7 @@ pub use error::{CloseReason, Errno, ErrorClass, LimitKind, ListenerError, Timeou
 pub use event_loop::{Loop, Turn};
 pub use handler::Handler;
 pub use id::{ConnId, ListenerId, TimerId};
+pub use mailbox::{Drain, Inbox, Mailbox, PostError};
 pub use net::{Net, Sent, SocketId};
 pub use options::{ConnOptions, Limit, ListenOptions, SlowConsumer};
 pub use socket_option::{Keepalive, OptionName, SocketOption, TcpInfo};

@@ -24,9 +24,7 @@ impl Waker {
     ///
     /// Does not block and does not fail. From within a callback it means the next turn.
     pub fn wake(&self) {
-        if !self.shared.posted.swap(true, Ordering::AcqRel) {
-            self.shared.signal.raise();
-        }
+        self.shared.wake();
     }
 }
 
@@ -71,6 +69,14 @@ impl Wakes {
     pub(crate) fn waker(self: &Arc<Wakes>) -> Waker {
         self.wakers.fetch_add(1, Ordering::AcqRel);
         Waker { shared: Arc::clone(self) }
+    }
+
+    /// Asks for a wake, and raises the signal if none was asked for.
+    #[inline]
+    pub(crate) fn wake(&self) {
+        if !self.posted.swap(true, Ordering::AcqRel) {
+            self.signal.raise();
+        }
     }
 
     /// Returns whether there are wakers, or a wake of one that is gone was not told yet.

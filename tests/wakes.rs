@@ -13,12 +13,11 @@ use std::thread;
 use std::time::Duration;
 
 use hotloop::{BackendKind, Checked, Config, ConnId, Handler, Loop, Net, TimerId, Waker};
+use support::watchdog::Watchdog;
 use support::{Call, Kind, Rig};
 
 const PRODUCERS: usize = 8;
 const POSTS: u64 = 100_000;
-/// Far beyond what any of this takes: that it passes means that a wake was lost.
-const LOST: Duration = Duration::from_secs(120);
 
 fn wakes(rig: &Rig) -> usize {
     rig.handler.count(|call| *call == Call::Wake)
@@ -27,26 +26,6 @@ fn wakes(rig: &Rig) -> usize {
 /// A loop that nothing but wakers keeps running.
 fn bare_loop() -> Loop {
     Loop::new(Config::default().backend(BackendKind::Epoll)).expect("a loop")
-}
-
-/// Ends the process if the loop it guards sleeps for ever, which no assertion could report.
-struct Watchdog(mpsc::Sender<()>);
-
-impl Watchdog {
-    fn new(what: &'static str) -> Watchdog {
-        let (alive, ended) = mpsc::channel();
-        thread::spawn(move || {
-            if ended.recv_timeout(LOST) == Err(mpsc::RecvTimeoutError::Timeout) {
-                eprintln!("the loop sleeps for ever: {what}");
-                std::process::abort();
-            }
-        });
-        Watchdog(alive)
-    }
-
-    fn over(self) {
-        drop(self.0);
-    }
 }
 
 fn a_wake_of_another_thread_is_told_once(kind: Kind) {

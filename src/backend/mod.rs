@@ -155,6 +155,12 @@ pub(crate) trait Backend {
         events: &mut Vec<Event>,
     ) -> io::Result<bool>;
 
+    /// Returns how many of the `seen` messages in a mailbox a drain may take: what other threads
+    /// have done is read through here, so that it can be recorded (C17).
+    fn mailbox_len(&mut self, seen: usize) -> usize {
+        seen
+    }
+
     /// Returns what raises the signal; it outlives the backend harmlessly.
     fn signal(&self) -> Arc<dyn Signal>;
 

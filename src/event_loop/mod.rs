@@ -235,10 +235,15 @@ impl Loop {
     /// Phase 5: tells what other threads have posted, once per batch.
     fn deliver_wake<H: Handler + ?Sized>(&mut self, handler: &mut H) {
         let net = &mut self.net;
+        if net.wake_again() {
+            return;
+        }
         if std::mem::take(&mut net.woken) && net.wakes.take() {
             net.callbacks += 1;
             net.stats.wakes += 1;
+            net.waking = true;
             handler.on_wake(net);
+            net.waking = false;
         }
     }
 

@@ -6,6 +6,7 @@
 mod close;
 mod fold;
 mod hand_over;
+mod mailbox;
 mod open;
 mod read;
 mod socket_options;
@@ -34,6 +35,7 @@ use crate::conn::Conn;
 use crate::conn::inbound::KeptPool;
 use crate::id::{ConnId, Key, Kind, ListenerId, Slots};
 use crate::listener::Listener;
+use crate::mailbox::Mailboxes;
 use crate::options::ConnOptions;
 use crate::segment::Segments;
 use crate::stats::{ConnStats, LoopStats};
@@ -84,9 +86,12 @@ pub struct Net {
     buffered_bytes: usize,
     paused_listeners: usize,
     pub(crate) wakes: Arc<Wakes>,
+    mailboxes: Mailboxes,
     pub(crate) now: Time,
     /// The backend's signal was raised, and `on_wake` was not called since.
     pub(crate) woken: bool,
+    /// `on_wake` is running, or was when it panicked.
+    pub(crate) waking: bool,
     pub(crate) again: bool,
     pub(crate) stop: bool,
     /// Nothing new is opened: the loop is closing all.
@@ -108,6 +113,7 @@ impl Net {
         let now = backend.now();
         Net {
             wakes: Wakes::new(backend.signal()),
+            mailboxes: Mailboxes::default(),
             backend,
             conns: Slots::new(Kind::Conn),
             listeners: Slots::new(Kind::Listener),
@@ -130,6 +136,7 @@ impl Net {
             paused_listeners: 0,
             now,
             woken: false,
+            waking: false,
             again: false,
             stop: false,
             refusing: false,
@@ -256,6 +263,7 @@ impl Net {
         !self.conns.is_empty()
             || !self.listeners.is_empty()
             || !self.timers.is_empty()
+            || self.waking
             || self.wakes.in_use()
     }
 
@@ -266,6 +274,7 @@ impl Net {
             || !self.dirty.is_empty()
             || !self.expired.is_empty()
             || self.woken
+            || self.waking
             || self.again
             || self.stop
     }

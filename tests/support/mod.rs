@@ -18,6 +18,7 @@ mod real;
 mod recorder;
 mod scripted;
 mod simulated;
+pub mod watchdog;
 
 use std::net::SocketAddr;
 use std::time::Duration;

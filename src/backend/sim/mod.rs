@@ -121,6 +121,14 @@ impl Backend for Sim {
         Ok(woken)
     }
 
+    fn mailbox_len(&mut self, seen: usize) -> usize {
+        let mut network = self.shared.lock();
+        network.machine_mut(self.host).turn_progress += u64::from(seen > 0);
+        let answer = Answer::Messages(seen);
+        network.note(self.host, What::Call { name: "mailbox", key: None, answer });
+        seen
+    }
+
     fn signal(&self) -> Arc<dyn Signal> {
         Arc::clone(&self.shared.lock().machines[self.host].signal) as Arc<dyn Signal>
     }
