@@ -74,6 +74,10 @@ MISTAKES = [
     ("linger without a deadline", "src/net/close.rs",
      "            conn.phase_at = self.now;\n            self.arm_deadline(id);\n        }\n    }\n",
      "            conn.phase_at = self.now;\n        }\n    }\n"),
+    ("rest of a drain that is not told", "src/mailbox.rs",
+     "            self.inbox.wakes.wake();\n", ""),
+    ("mailbox that stays open without its loop", "src/mailbox.rs",
+     ".for_each(|posts| posts.close());", ".for_each(|posts| _ = posts.is_empty());"),
     ("on_writable without pressure", "src/conn/mod.rs",
      "        self.flags.any(Flags::PRESSURED)\n            && !self.flags.any(Flags::STARVED)\n",
      "        self.flags.any(Flags::PRESSURED.or(Flags::WRITABLE))\n"

@@ -8,6 +8,7 @@
 
 mod clock;
 mod counts;
+mod mail;
 mod model;
 mod operate;
 mod pressure;

@@ -8,6 +8,7 @@ use hotloop::{CloseReason, ConnId, Handler, ListenerError, ListenerId, Net, Time
 
 use crate::clock::Clock;
 use crate::counts::{Counts, Place};
+use crate::mail::Mail;
 use crate::program::{Answer, Consume, Dialled, Limits, Op, Setup};
 use crate::random::Pattern;
 use crate::record::{Blamed, Conn, Outside, key_of};
@@ -40,6 +41,7 @@ pub struct Model {
     pub special: BTreeSet<ListenerId>,
     pub is_calm: bool,
     pub wake_due: bool,
+    pub mail: Mail,
     accepts: BTreeMap<ListenerId, u32>,
 }
 
@@ -63,6 +65,7 @@ impl Model {
             special: BTreeSet::new(),
             is_calm: false,
             wake_due: false,
+            mail: Mail::default(),
             accepts: BTreeMap::new(),
         }
     }
@@ -74,6 +77,7 @@ impl Model {
         self.old_listeners.clear();
         self.clock = Clock::default();
         self.wake_due = false;
+        self.mail.end();
         self.refused = 0;
         self.special.clear();
         self
@@ -255,6 +259,7 @@ impl Handler for Model {
 
     fn on_wake(&mut self, net: &mut Net) {
         assert!(std::mem::take(&mut self.wake_due), "C16: on_wake without a wake");
+        self.wake_due = self.mail.take(net);
         self.answer(Place::Wake, net, None);
     }
 

@@ -61,7 +61,7 @@ impl Model {
             Op::Look(target) => self.look(net, this, target),
             Op::Wake => {
                 self.wake_due = true;
-                net.waker().wake();
+                self.mail.post(net);
             }
             Op::Panic => {}
         }

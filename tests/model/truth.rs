@@ -130,6 +130,7 @@ impl Model {
     /// Everybody is there, nothing goes wrong, and much time has passed (C9, C11, C13).
     pub fn check_nothing_is_owed(&self, net: &Net) {
         assert!(!self.wake_due, "C16: a wake was lost");
+        self.mail.check_nothing_is_owed();
         for (id, conn) in self.conns.iter().filter(|(_, conn)| conn.end.is_none()) {
             // Its queue is read, and the longest linger is 20 seconds.
             let is_late = |since: Time| net.now().since(since) > Duration::from_secs(25);
