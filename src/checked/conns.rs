@@ -446,7 +446,7 @@ impl SeenConn {
             Timeout(TimeoutKind::Linger) | Limit(LimitKind::Linger) => {
                 !never_open && dropped_bytes == 0
             }
-            Timeout(TimeoutKind::Idle) => !never_open && is_idle(record.idle_nanos),
+            Timeout(TimeoutKind::Idle) => !never_open && is_idle(options.idle_timeout.nanos()),
             Limit(LimitKind::Outbound) => options.slow_consumer == SlowConsumer::Close,
             Limit(LimitKind::Inbound) => self.left.len > options.inbound_max_bytes.bytes(),
             Limit(LimitKind::Buffers) => self.left.len > 0,

@@ -2,6 +2,7 @@
 //!
 //! Nothing here makes a system call or knows a handler; `net` performs the transitions.
 
+mod addrs;
 pub(crate) mod inbound;
 pub(crate) mod outbound;
 mod tally;
@@ -15,6 +16,7 @@ use crate::id::TimerId;
 use crate::options::ConnOptions;
 use crate::time::Time;
 
+use addrs::Addrs;
 use inbound::Kept;
 use outbound::Outbound;
 use tally::Tally;
@@ -129,16 +131,12 @@ pub(crate) struct Conn {
     /// Input the handler has not consumed; taken out while the handler looks at it.
     pub(crate) kept: Option<Box<Kept>>,
     pub(crate) options: Arc<ConnOptions>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) addrs: Addrs,
     /// When a byte was last received or taken by the kernel.
     pub(crate) active_at: Time,
-    /// When the connect began; once the FIN was sent after a close, when that was.
-    pub(crate) phase_at: Time,
-    /// When the queue last made progress, if it holds anything; otherwise `NEVER`.
-    pub(crate) stalled_at: Time,
-    /// The idle timeout in nanoseconds; `u64::MAX`: none.
-    pub(crate) idle_nanos: u64,
+    /// When what has a deadline began: the connect; afterwards, if the queue holds anything, since
+    /// when it has made no progress; behind a close the FIN, once it was sent. Otherwise `NEVER`.
+    pub(crate) since: Time,
     /// The one timer for all deadlines of the connection. It is moved when a deadline comes
     /// nearer, never when one goes further away: that is found when it fires.
     pub(crate) deadline_timer: Option<TimerId>,
@@ -152,10 +150,9 @@ pub(crate) struct Conn {
     pub(crate) reason: CloseReason,
     /// A send failed; told as the reason after what can still be read.
     pub(crate) send_error: Option<Errno>,
-    /// Accepted bytes that did not reach the kernel, once it has ended.
-    pub(crate) dropped_bytes: u64,
-    /// Bytes read and discarded since the FIN was sent.
-    pub(crate) lingered_bytes: usize,
+    /// Of one that has ended, the accepted bytes that did not reach the kernel; of one that
+    /// lingers, those that were read and discarded since its FIN was sent.
+    pub(crate) lost_bytes: u64,
 }
 
 impl Conn {
@@ -172,13 +169,10 @@ impl Conn {
             flags: Flags::NONE,
             outbound: Outbound::EMPTY,
             kept: None,
-            idle_nanos: options.idle_timeout.nanos(),
             options,
-            peer,
-            local: None,
+            addrs: Addrs::new(peer),
             active_at: now,
-            phase_at: Time::NEVER,
-            stalled_at: Time::NEVER,
+            since: Time::NEVER,
             deadline_timer: None,
             received_bytes: 0,
             accepted_bytes: 0,
@@ -188,9 +182,13 @@ impl Conn {
             tally: Tally::new(now),
             reason: CloseReason::LocalClose,
             send_error: None,
-            dropped_bytes: 0,
-            lingered_bytes: 0,
+            lost_bytes: 0,
         }
+    }
+
+    /// Returns how many accepted bytes did not reach the kernel, once it has ended.
+    pub(crate) fn dropped_bytes(&self) -> u64 {
+        if self.phase == Phase::Ended { self.lost_bytes } else { 0 }
     }
 
     /// Returns whether a write is taken at all.
@@ -321,14 +319,14 @@ impl Conn {
 
     /// Returns the nearest deadline and what it means; `NEVER` if there is none.
     pub(crate) fn deadline(&self) -> (Time, TimeoutKind) {
-        let stall = self.stalled_at.after_nanos(self.options.write_stall_timeout.nanos());
+        let stall = self.since.after_nanos(self.options.write_stall_timeout.nanos());
         match self.phase {
             Phase::Connecting => {
                 let timeout = self.options.connect_timeout.nanos();
-                (self.phase_at.after_nanos(timeout), TimeoutKind::Connect)
+                (self.since.after_nanos(timeout), TimeoutKind::Connect)
             }
             Phase::Open => {
-                let idle = self.active_at.after_nanos(self.idle_nanos);
+                let idle = self.active_at.after_nanos(self.options.idle_timeout.nanos());
                 if idle < stall {
                     (idle, TimeoutKind::Idle)
                 } else {
@@ -337,10 +335,22 @@ impl Conn {
             }
             Phase::Closing if self.flags.any(Flags::FIN_SENT) => {
                 let timeout = self.options.linger_timeout.nanos();
-                (self.phase_at.after_nanos(timeout), TimeoutKind::Linger)
+                (self.since.after_nanos(timeout), TimeoutKind::Linger)
             }
             Phase::Closing | Phase::Releasing => (stall, TimeoutKind::WriteStall),
             Phase::Ended => (Time::NEVER, TimeoutKind::Linger),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Slots;
+
+    #[test]
+    fn an_idle_connection_costs_what_the_guide_says() {
+        assert!(size_of::<Conn>() <= 176, "{} bytes", size_of::<Conn>());
+        assert!(Slots::<Conn>::SLOT_BYTES <= 188, "{} bytes", Slots::<Conn>::SLOT_BYTES);
     }
 }

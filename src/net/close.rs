@@ -1,6 +1,6 @@
 //! Closing: in order, at once, by the peer, by an error. Contract C4 and C5.
 
-use crate::backend::Close;
+use crate::backend::{Backend, Close};
 use crate::conn::{Conn, Flags, Phase};
 use crate::error::{CloseReason, Errno};
 use crate::id::{ConnId, ListenerId};
@@ -60,7 +60,7 @@ impl Net {
         let watch = conn.flags.any(Flags::UNWATCH_READ);
         conn.flags.clear(Flags::PAUSED.or(Flags::PRESSURED).or(Flags::SHOW_KEPT));
         if conn.flags.any(Flags::FIN_SENT) {
-            conn.phase_at = self.now;
+            conn.since = self.now;
         }
         self.discard_kept(id);
         self.timers.cancel_owned(id);
@@ -89,7 +89,7 @@ impl Net {
         conn.reason = reason;
         let (bytes, cost) = conn.outbound.clear(&mut self.segments);
         conn.flags.set(if reset || bytes > 0 { Flags::RESET } else { Flags::NONE });
-        conn.dropped_bytes = bytes as u64;
+        conn.lost_bytes = bytes as u64;
         self.buffered_bytes -= cost;
         self.stats.queued_bytes -= bytes as u64;
         self.stats.dropped_bytes += bytes as u64;
@@ -123,7 +123,7 @@ impl Net {
         }
         conn.flags.set(Flags::FIN_SENT);
         if conn.phase == Phase::Closing {
-            conn.phase_at = self.now;
+            conn.since = self.now;
             self.arm_deadline(id);
         }
     }
@@ -159,10 +159,8 @@ impl Net {
         if conn.flags.any(Flags::SOCK_CLOSING) {
             return false;
         }
-        if conn.local.is_none() {
-            // The getters still work in `on_close`.
-            conn.local = self.backend.local_addr(&conn.sock);
-        }
+        // The getters still work in `on_close`.
+        learn_local(conn, &mut *self.backend);
         conn.flags.set(Flags::SOCK_CLOSING);
         let closed = self.backend.close(&conn.sock, conn.flags.any(Flags::RESET)) == Close::Ended;
         conn.flags.set(if closed { Flags::SOCK_CLOSED } else { Flags::NONE });
@@ -173,7 +171,7 @@ impl Net {
     pub(crate) fn last_word(&mut self, id: ConnId) -> Option<(CloseReason, u64)> {
         let conn = self.conns.get_mut(id.0)?;
         conn.flags.set(Flags::CLOSE_TOLD);
-        Some((conn.reason, conn.dropped_bytes))
+        Some((conn.reason, conn.dropped_bytes()))
     }
 
     /// Frees the slot of a connection whose `on_close` was called.
@@ -207,6 +205,15 @@ impl Net {
                 self.closings.push_back(id);
             }
             _ => self.end(id, CloseReason::HandlerPanicked, true),
+        }
+    }
+}
+
+/// Asks for the connection's own address, unless it is known.
+pub(crate) fn learn_local(conn: &mut Conn, backend: &mut dyn Backend) {
+    if conn.addrs.local().is_none() {
+        if let Some(local) = backend.local_addr(&conn.sock) {
+            conn.addrs.set_local(local);
         }
     }
 }

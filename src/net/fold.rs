@@ -71,7 +71,7 @@ impl Net {
         match result {
             Ok(bytes) if conn.phase == Phase::Ended => {
                 // The queue was dropped while these bytes were on their way.
-                conn.dropped_bytes -= bytes as u64;
+                conn.lost_bytes -= bytes as u64;
                 conn.sent_bytes += bytes as u64;
                 self.stats.sent_bytes += bytes as u64;
                 self.stats.dropped_bytes -= bytes as u64;

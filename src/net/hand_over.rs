@@ -12,6 +12,7 @@ use crate::error::CloseReason;
 use crate::id::{ConnId, Key, ListenerId};
 use crate::listener::Listener;
 use crate::net::Net;
+use crate::net::close::learn_local;
 use crate::options::{ConnOptions, ListenOptions, invalid};
 use crate::segment::SEGMENT_OVERHEAD;
 
@@ -184,10 +185,8 @@ impl Net {
     /// after this. `None` for any other.
     pub(crate) fn detach(&mut self, id: ConnId) -> Option<Detached> {
         let conn = self.conns.get_mut(id.0).filter(|conn| is_releasable(conn))?;
-        if conn.local.is_none() {
-            // The getters still work in `on_release` and `on_close`.
-            conn.local = self.backend.local_addr(&conn.sock);
-        }
+        // The getters still work in `on_release` and `on_close`.
+        learn_local(conn, &mut *self.backend);
         let queued = conn.outbound.pieces(&self.segments, usize::MAX);
         let queued = queued.map(|piece| piece.bytes).collect::<Vec<_>>().concat();
         let send_side = match conn.flags {

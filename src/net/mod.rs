@@ -18,6 +18,7 @@ pub(crate) use fold::Next;
 pub(crate) use open::Accepted;
 pub(crate) use read::Received;
 pub use socket_options::SocketId;
+use timers::IdleOptions;
 use warnings::Warnings;
 pub use write::Sent;
 use write::Starved;
@@ -76,6 +77,7 @@ pub struct Net {
     pub(crate) calling: Option<ConnId>,
     pub(crate) config: Config,
     default_options: Arc<ConnOptions>,
+    idle_options: IdleOptions,
     /// How much all connections together may hold.
     global_limit: usize,
     /// How far of that writes may go: the rest is for input, so that peers that do not read cannot
@@ -128,6 +130,7 @@ impl Net {
             serving: None,
             calling: None,
             default_options: Arc::new(config.conn.clone()),
+            idle_options: IdleOptions::default(),
             global_limit,
             write_limit: global_limit - global_limit / 8,
             config,
@@ -185,7 +188,7 @@ impl Net {
 
     /// Returns the peer's address; `None` if the id is stale.
     pub fn peer_addr(&self, conn: ConnId) -> Option<SocketAddr> {
-        self.conns.get(conn.0).map(|conn| conn.peer)
+        self.conns.get(conn.0).map(|conn| conn.addrs.peer())
     }
 
     /// Returns the connection's address on this side; `None` if the id is stale or the connect
@@ -194,10 +197,10 @@ impl Net {
         use crate::conn::{Flags, Phase};
         let conn = self.conns.get_mut(conn.0)?;
         let known = conn.phase == Phase::Connecting || conn.flags.any(Flags::SOCK_CLOSING);
-        if conn.local.is_none() && !known {
-            conn.local = self.backend.local_addr(&conn.sock);
+        if !known {
+            close::learn_local(conn, &mut *self.backend);
         }
-        conn.local
+        conn.addrs.local()
     }
 
     /// Returns the bytes that were accepted by writes and not yet taken by the kernel; 0 if the
@@ -221,7 +224,7 @@ impl Net {
             accepted_bytes: conn.accepted_bytes,
             sent_bytes: conn.sent_bytes,
             sends: conn.sends,
-            dropped_bytes: conn.dropped_bytes,
+            dropped_bytes: conn.dropped_bytes(),
             queued_bytes: conn.outbound.bytes(),
             queued_cost: conn.outbound.cost(),
             queued_cost_max: conn.tally.queued_cost_max(),

@@ -119,7 +119,7 @@ impl Net {
         let (handle, progress) = self.backend.connect(key, addr, &options)?;
         let sock = Net::sock(key, handle);
         let mut conn = Conn::new(sock, Phase::Connecting, addr, options, self.now);
-        conn.phase_at = self.now;
+        conn.since = self.now;
         self.conns.insert(key, conn);
         self.stats.connects += 1;
         let id = ConnId(key);
@@ -143,8 +143,11 @@ impl Net {
                 false
             }
             Connect::Connected => {
-                conn.local = self.backend.local_addr(&conn.sock);
-                if conn.local.is_some_and(|local| is_itself(local, conn.peer)) {
+                let local = self.backend.local_addr(&conn.sock);
+                if let Some(local) = local {
+                    conn.addrs.set_local(local);
+                }
+                if local.is_some_and(|local| is_itself(local, conn.addrs.peer())) {
                     // An ephemeral port that was dialled connects to itself (RFC 9293 §3.5,
                     // simultaneous open); nobody means that.
                     self.end(id, CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED)), true);
@@ -161,7 +164,7 @@ impl Net {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.phase = Phase::Open;
         conn.active_at = self.now;
-        conn.phase_at = Time::NEVER;
+        conn.since = Time::NEVER;
         conn.flags.set(Flags::WRITABLE);
         // The connect was watched for as room to send.
         self.update_interest(id);
@@ -192,8 +195,11 @@ impl Net {
         let listener = self.listener_mut(id);
         listener.succeeded();
         let options = Arc::clone(&listener.options);
+        let local = listener.accepted_local();
         let mut conn = Conn::new(Net::sock(key, handle), Phase::Open, peer, options, now);
-        conn.local = listener.accepted_local();
+        if let Some(local) = local {
+            conn.addrs.set_local(local);
+        }
         conn.flags.set(Flags::WRITABLE);
         self.conns.insert(key, conn);
         self.stats.accepted += 1;

@@ -249,8 +249,8 @@ impl Net {
         self.stats.discarded_bytes += bytes as u64;
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         if conn.flags.any(Flags::FIN_SENT) {
-            conn.lingered_bytes += bytes;
-            if conn.lingered_bytes > conn.options.linger_bytes.bytes() {
+            conn.lost_bytes += bytes as u64;
+            if conn.lost_bytes > conn.options.linger_bytes.bytes() as u64 {
                 let reason = conn.reason_at_bound(CloseReason::Limit(LimitKind::Linger));
                 self.end(id, reason, false);
             }

@@ -1,11 +1,12 @@
 //! Timers of the handler, and the deadlines of connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{CloseReason, TimeoutKind};
 use crate::id::{ConnId, TimerId};
 use crate::net::Net;
-use crate::options::Limit;
+use crate::options::{ConnOptions, Limit};
 use crate::time::{Time, nanos};
 use crate::timer::{Missed, Task};
 
@@ -66,12 +67,15 @@ impl Net {
 
     /// Sets how long this connection may go without a byte received or taken by the kernel,
     /// counted from the last one. Returns whether the id was that of an open connection.
+    ///
+    /// Costs no memory as long as connections with the same options are given the same timeout one
+    /// after another, otherwise some 200 bytes for each that is given another.
     pub fn set_idle_timeout(&mut self, conn: ConnId, limit: impl Into<Limit<Duration>>) -> bool {
         if !self.is_open(conn) {
             return false;
         }
         let record = self.conns.get_mut(conn.0).expect("an open connection has a record");
-        record.idle_nanos = limit.into().nanos();
+        record.options = self.idle_options.of(&record.options, limit.into());
         self.arm_deadline(conn);
         true
     }
@@ -114,5 +118,51 @@ impl Net {
         let reason = conn.reason_at_bound(CloseReason::Timeout(kind));
         // A stalled queue is reset: a FIN would have to wait behind bytes the peer does not take.
         self.end(id, reason, kind == TimeoutKind::WriteStall);
+    }
+}
+
+/// The options that were last derived from others by another idle timeout, shared by those that
+/// are given the same.
+#[derive(Debug, Default)]
+pub(crate) struct IdleOptions {
+    last: Option<(Arc<ConnOptions>, Arc<ConnOptions>)>,
+}
+
+impl IdleOptions {
+    /// Returns options that differ from `base` by the idle timeout alone.
+    fn of(&mut self, base: &Arc<ConnOptions>, limit: Limit<Duration>) -> Arc<ConnOptions> {
+        if base.idle_timeout == limit {
+            return Arc::clone(base);
+        }
+        match &self.last {
+            Some((from, derived)) if Arc::ptr_eq(from, base) && derived.idle_timeout == limit => {
+                Arc::clone(derived)
+            }
+            _ => {
+                let derived = Arc::new(ConnOptions::clone(base).idle_timeout(limit));
+                self.last = Some((Arc::clone(base), Arc::clone(&derived)));
+                derived
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_timeout_again_shares_its_options() {
+        let base = Arc::new(ConnOptions::default());
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let mut idle = IdleOptions::default();
+        let one = idle.of(&base, second.into());
+        assert!(Arc::ptr_eq(&one, &idle.of(&base, second.into())));
+        assert!(Arc::ptr_eq(&one, &idle.of(&one, second.into())));
+        assert!(Arc::ptr_eq(&base, &idle.of(&base, Limit::Unlimited)));
+        let other = idle.of(&base, minute.into());
+        assert_eq!((one.idle_timeout, other.idle_timeout), (second.into(), minute.into()));
+        let back = idle.of(&other, Limit::Unlimited);
+        assert_eq!(*back, *base);
     }
 }

@@ -45,7 +45,7 @@ impl Net {
     /// Writes one line about a connection that has ended: a warning if it was for a limit and it is
     /// time for one.
     pub(super) fn log_close(&mut self, id: ConnId, conn: &Conn) {
-        let (peer, reason, dropped) = (conn.peer, conn.reason, conn.dropped_bytes);
+        let (peer, reason, dropped) = (conn.addrs.peer(), conn.reason, conn.dropped_bytes());
         match self.limit_passes(reason) {
             Some(more) => log::warn!("{id} {peer}: {reason}, {dropped} bytes not sent{more}"),
             None => log::debug!("{id} {peer}: {reason}, {dropped} bytes not sent"),

@@ -203,8 +203,8 @@ impl Net {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         // Before the connect is done its own deadline counts.
         let stuck = !conn.outbound.is_empty() && conn.phase != Phase::Connecting;
-        if stuck && conn.stalled_at == Time::NEVER {
-            conn.stalled_at = self.now;
+        if stuck && conn.since == Time::NEVER {
+            conn.since = self.now;
         }
         if conn.awaits_room() != conn.flags.any(Flags::WATCH_WRITE) {
             self.update_interest(id);
@@ -290,7 +290,7 @@ fn count_sent(conn: &mut Conn, stats: &mut LoopStats, bytes: usize, now: Time) {
     conn.sent_bytes += bytes as u64;
     conn.sends = conn.sends.wrapping_add(1);
     conn.active_at = now;
-    conn.stalled_at = if conn.outbound.is_empty() { Time::NEVER } else { now };
+    conn.since = if conn.outbound.is_empty() { Time::NEVER } else { now };
     stats.sent_bytes += bytes as u64;
     stats.queued_bytes -= bytes as u64;
     stats.sends += 1;
