@@ -124,7 +124,7 @@ impl fmt::Display for CloseReason {
 pub enum ListenerError {
     /// The process or the machine has run out of something (`EMFILE`, `ENFILE`, `ENOBUFS`,
     /// `ENOMEM`), or 64 accepts in a row have failed with what is skipped otherwise. Accepting goes
-    /// on when a descriptor is freed, or after 10 ms, doubling up to 1,000 ms. Reported once until
+    /// on when a descriptor is freed, or after 10 ms, doubling up to 200 ms. Reported once until
     /// an accept succeeds again.
     Paused(Errno),
     /// The loop holds `max_connections` connections. Accepting goes on when one of them ends;

@@ -122,6 +122,9 @@ pub(crate) struct Node {
     pub(crate) next: u32,
 }
 
+/// How many nodes an empty store keeps room for: what a larger burst took is given back.
+const NODES_KEPT: usize = 4096;
+
 /// All queued segments of one loop, and the pool their chunks come from.
 #[derive(Debug)]
 pub(crate) struct Segments {
@@ -197,6 +200,9 @@ impl Segments {
     #[inline]
     pub(crate) fn remove(&mut self, node: u32) -> u32 {
         let node = self.nodes.remove(node as usize);
+        if self.nodes.is_empty() && self.nodes.capacity() > NODES_KEPT {
+            self.nodes = Slab::new();
+        }
         if let Segment::Chunk(chunk) = node.segment {
             self.pool.give(chunk);
         }
