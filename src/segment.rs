@@ -148,7 +148,19 @@ impl Segments {
     /// many bytes it took. `after_shared`: the queue's last segment is a shared one.
     #[inline]
     pub(crate) fn copy(&mut self, data: &[u8], after_shared: bool) -> (u32, usize) {
-        let mut chunk = self.pool.take(chunk_bytes(data.len(), after_shared));
+        self.copy_first(data, data.len(), after_shared)
+    }
+
+    /// As [`copy`](Self::copy), of data that is the first part of `len` bytes: the chunk is as
+    /// large as all of them would have it.
+    #[inline]
+    pub(crate) fn copy_first(
+        &mut self,
+        data: &[u8],
+        len: usize,
+        after_shared: bool,
+    ) -> (u32, usize) {
+        let mut chunk = self.pool.take(chunk_bytes(len, after_shared));
         let taken = Arc::get_mut(&mut chunk).expect("a pooled chunk has one handle").append(data);
         (self.insert(Segment::Chunk(chunk)), taken)
     }

@@ -69,6 +69,35 @@ impl Outbound {
         }
     }
 
+    /// Copies pieces, of `len` bytes altogether, to the end of the queue: into the same chunks and
+    /// at the same cost as [`push_copy`](Self::push_copy) of all of them in one.
+    #[inline]
+    pub(crate) fn push_gathered<'a>(
+        &mut self,
+        segments: &mut Segments,
+        pieces: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+    ) {
+        let mut left = len;
+        let mut after_shared = !self.is_empty() && segments.is_shared(self.last);
+        self.bytes += len;
+        self.cost += len;
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let mut taken = if self.is_empty() { 0 } else { segments.append(self.last, piece) };
+                if taken == 0 {
+                    let (node, copied) = segments.copy_first(piece, left, after_shared);
+                    self.link(segments, node);
+                    taken = copied;
+                    after_shared = false;
+                }
+                piece = &piece[taken..];
+                left -= taken;
+            }
+        }
+        debug_assert_eq!(left, 0, "the pieces are as long as was said");
+    }
+
     /// Puts shared bytes, of which there is at least one, at the end of the queue.
     pub(crate) fn push_shared(&mut self, segments: &mut Segments, bytes: Bytes) {
         debug_assert!(!bytes.is_empty(), "an empty segment would never leave the queue");
@@ -187,6 +216,42 @@ mod tests {
             + (256 - 1)
             + (page - 257);
         bytes + segments * SEGMENT_OVERHEAD + slack
+    }
+
+    #[test]
+    fn gathered_pieces_lie_as_one_copy_of_them_would() {
+        // What is there before: nothing, a chunk with room, a full one, a shared segment.
+        let before: [&[(usize, bool)]; 4] = [&[], &[(100, false)], &[(4096, false)], &[(9, true)]];
+        let sizes = [0, 1, 4, 252, 256, 257, 4092, 4096, 4097, 16_380, 16_384, 40_000];
+        for (start, first, second) in before
+            .iter()
+            .flat_map(|start| sizes.map(|first| sizes.map(|second| (start, first, second))))
+            .flatten()
+        {
+            let data: Vec<u8> = (0..=250).cycle().take(first + second).collect();
+            let layout = |gathered: bool| {
+                let mut segments = Segments::new(1 << 20);
+                let mut queue = Outbound::EMPTY;
+                for (len, is_shared) in *start {
+                    match is_shared {
+                        true => queue.push_shared(&mut segments, vec![7; *len].into()),
+                        false => queue.push_copy(&mut segments, &vec![7; *len]),
+                    }
+                }
+                let (head, body) = data.split_at(first);
+                match gathered {
+                    true => {
+                        let pieces = [&[][..], head, &[], body, &[]].into_iter();
+                        queue.push_gathered(&mut segments, pieces, data.len());
+                    }
+                    false => queue.push_copy(&mut segments, &data),
+                }
+                let pieces = queue.pieces(&segments, usize::MAX);
+                let pieces: Vec<Vec<u8>> = pieces.map(|piece| piece.bytes.to_vec()).collect();
+                (pieces, queue.bytes(), queue.cost())
+            };
+            assert!(layout(true) == layout(false), "{start:?} {first} {second}");
+        }
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::segment::{SEGMENT_OVERHEAD, chunks_for};
 use crate::stats::LoopStats;
 use crate::time::Time;
 
+/// More than is in any memory, which one slice named many times can come to: its cost is not a
+/// number.
+const COPY_MAX_BYTES: usize = usize::MAX / 2;
+
 /// What became of a write. All of it was taken, or nothing (contract C8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sent {
@@ -59,6 +63,59 @@ impl Net {
         }
         self.buffered_bytes += cost;
         count_accepted(record, &mut self.stats, data.len());
+        pressure(record, &mut self.stats)
+    }
+
+    /// Queues a copy of several pieces for sending, one behind the other: all of them or nothing.
+    /// Is to [`write`](Net::write) of the same bytes in one piece as `writev(2)` is to `write(2)`:
+    /// a header and a body need not be put together before, nor can one be taken without the
+    /// other.
+    ///
+    /// # Re-entrancy
+    ///
+    /// As [`write`](Net::write).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net, Sent};
+    ///
+    /// fn reply(net: &mut Net, conn: ConnId, body: &[u8]) -> Sent {
+    ///     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    ///     net.write_vectored(conn, &[head.as_bytes(), body])
+    /// }
+    /// ```
+    pub fn write_vectored(&mut self, conn: ConnId, pieces: &[&[u8]]) -> Sent {
+        self.write_gathered(conn, pieces.iter().copied())
+    }
+
+    /// Queues what is [`write_vectored`](Net::write_vectored).
+    #[inline]
+    pub(crate) fn write_gathered<'a>(
+        &mut self,
+        conn: ConnId,
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Sent {
+        let Some(record) = self.conns.get_mut(conn.0).filter(|record| record.takes_writes()) else {
+            return Sent::Closed;
+        };
+        let len = pieces.clone().fold(0, |len: usize, piece| len.saturating_add(piece.len()));
+        if len == 0 {
+            return pressure(record, &mut self.stats);
+        }
+        if len > COPY_MAX_BYTES {
+            return self.refuse(conn, usize::MAX, usize::MAX);
+        }
+        let cost = record.outbound.cost_of_copy(&mut self.segments, len);
+        if !fits(record, cost, self.buffered_bytes, self.write_limit) {
+            return self.refuse(conn, cost, cost_alone(chunks_for(len), len));
+        }
+        record.outbound.push_gathered(&mut self.segments, pieces, len);
+        if self.serving != Some(conn.0) {
+            add_dirty(&mut self.dirty, record);
+        }
+        self.buffered_bytes += cost;
+        count_accepted(record, &mut self.stats, len);
         pressure(record, &mut self.stats)
     }
 
