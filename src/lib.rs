@@ -88,6 +88,7 @@ mod conn;
 mod conn_map;
 mod error;
 mod event_loop;
+pub mod framing;
 mod handler;
 mod id;
 mod listener;
