@@ -22,12 +22,11 @@ def binary(name):
 class Server:
     """An example on a free port of 127.0.0.1 that has said where it listens."""
 
-    def __init__(self, name, *args, wrap=(), command=None, close_fds=True):
+    def __init__(self, name, *args, wrap=(), command=None, stderr=None, close_fds=True):
         self.name = name
         command = command or [*wrap, binary(name), "127.0.0.1:0", *args]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT, close_fds=close_fds
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": stderr, "bufsize": 0}
+        self.process = subprocess.Popen(command, **pipes, cwd=ROOT, close_fds=close_fds)
         self.ended = False
 
     def __enter__(self):
