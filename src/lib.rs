@@ -24,6 +24,8 @@
 //! }
 //! ```
 //!
+//! The [guide] goes on from here, chapter by chapter: from the first server to production.
+//!
 //! # The contract
 //!
 //! The numbers are stable; docs and tests use them. Every backend passes all.
@@ -89,6 +91,8 @@ mod conn_map;
 mod error;
 mod event_loop;
 pub mod framing;
+#[cfg(doc)]
+pub mod guide;
 mod handler;
 mod id;
 mod listener;

@@ -4,7 +4,7 @@ use crate::scan::{Source, find_words, has_word, is_name_char};
 
 /// From top to bottom. A new module has to be given its layer here.
 const LAYERS: &[&[&str]] = &[
-    &["checked", "client", "framing", "sim"],
+    &["checked", "client", "framing", "guide", "sim"],
     &["event_loop"],
     &["handler", "net"],
     &["conn", "conn_map", "listener", "mailbox", "timer", "wake"],
