@@ -10,6 +10,18 @@ use crate::options::invalid;
 ///
 /// A host name is an error that says so: looking one up blocks (`getaddrinfo(3)`), and nothing
 /// in the loop may block. Look it up on another thread and pass the result.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::LiteralAddr;
+///
+/// assert_eq!("[::1]:80".literal_addr()?.port(), 80);
+/// assert_eq!(([127, 0, 0, 1], 80).literal_addr()?, "127.0.0.1:80".literal_addr()?);
+/// let error = "example.org:80".literal_addr().expect_err("that is a name");
+/// assert!(error.to_string().contains("example.org:80"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub trait LiteralAddr {
     /// Returns the address.
     ///

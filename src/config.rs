@@ -5,6 +5,16 @@ use std::io;
 use crate::options::{ConnOptions, Limit, invalid};
 
 /// Which implementation of the system the loop runs on.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{BackendKind, Config, Loop};
+///
+/// let event_loop = Loop::new(Config::default().backend(BackendKind::Portable))?;
+/// # drop(event_loop);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum BackendKind {

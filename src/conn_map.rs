@@ -117,6 +117,19 @@ impl<T> ConnMap<T> {
     }
 
     /// Takes out the value of a connection; `None` if there is none or the id is stale.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::ConnMap;
+    /// # let conn = hotloop::ConnId::from_bits(0x0000_0001_0100_0003).expect("an id's bits");
+    ///
+    /// let mut names = ConnMap::new();
+    /// names.insert(conn, "ann");
+    /// assert_eq!((names.get(conn), names.len()), (Some(&"ann"), 1));
+    /// assert_eq!(names.remove(conn), Some("ann"));
+    /// assert_eq!((names.remove(conn), names.is_empty()), (None, true));
+    /// ```
     pub fn remove(&mut self, id: ConnId) -> Option<T> {
         let entry = self.entries.get_mut(id.slot())?;
         let (_, value) = entry.take_if(|(stored, _)| *stored == id)?;

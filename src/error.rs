@@ -4,6 +4,15 @@ use std::fmt;
 use std::io;
 
 /// An error number of the operating system, as a backend reports it.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::Errno;
+///
+/// let error = std::io::Error::from(Errno(libc::ECONNREFUSED));
+/// assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
@@ -20,6 +29,16 @@ impl From<Errno> for io::Error {
 }
 
 /// What a system error means for an event loop. See [`ErrorClass::of`] for the table.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Errno, ErrorClass};
+///
+/// assert_eq!(ErrorClass::of_errno(Errno(libc::EAGAIN)), ErrorClass::Retry);
+/// assert_eq!(ErrorClass::of_errno(Errno(libc::ECONNRESET)), ErrorClass::Closed);
+/// assert_eq!(ErrorClass::of_errno(Errno(libc::EMFILE)), ErrorClass::Resource);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// Nothing is wrong with the socket: try again, at once or when it is ready.
@@ -33,6 +52,19 @@ pub enum ErrorClass {
 }
 
 /// Which deadline passed.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{CloseReason, TimeoutKind};
+///
+/// /// Returns whether it is worth connecting to this server again.
+/// fn is_worth_a_try(reason: CloseReason) -> bool {
+///     use TimeoutKind::{Connect, Idle};
+///     matches!(reason, CloseReason::PeerClosed | CloseReason::Timeout(Connect | Idle))
+/// }
+/// assert!(is_worth_a_try(CloseReason::Timeout(TimeoutKind::Idle)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeoutKind {
@@ -50,6 +82,21 @@ pub enum TimeoutKind {
 }
 
 /// Which limit was exceeded.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{CloseReason, LimitKind};
+///
+/// fn advice(reason: CloseReason) -> Option<&'static str> {
+///     match reason {
+///         CloseReason::Limit(LimitKind::Outbound) => Some("it does not read"),
+///         CloseReason::Limit(LimitKind::Inbound) => Some("its message is too long"),
+///         _ => None,
+///     }
+/// }
+/// assert_eq!(advice(CloseReason::LocalClose), None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LimitKind {
@@ -69,6 +116,30 @@ pub enum LimitKind {
 /// The first reason wins, with three exceptions: an abort overrides a pending close, a reset that
 /// loses queued bytes reports the reset, and a close by [`Net::close`](crate::Net::close) whose
 /// flush stalls or whose linger expires reports that timeout or limit.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{CloseReason, ConnId, Handler, Net};
+///
+/// /// Counts the ends that nobody wanted.
+/// #[derive(Default)]
+/// struct Server {
+///     failures: u64,
+/// }
+///
+/// impl Handler for Server {
+///     fn on_close(&mut self, _: &mut Net, conn: ConnId, reason: CloseReason, _: u64) {
+///         use CloseReason::{LocalClose, PeerClosed, Released, Shutdown};
+///         if !matches!(reason, LocalClose | PeerClosed | Released | Shutdown) {
+///             self.failures += 1;
+///             println!("{conn}: {reason}");
+///         }
+///     }
+///     # fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+/// }
+/// # let _ = Server::default();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -119,6 +190,24 @@ impl fmt::Display for CloseReason {
 
 /// Why a listener stopped accepting, as
 /// [`Handler::on_listener_error`](crate::Handler::on_listener_error) is told.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{ConnId, Handler, ListenerError, ListenerId, Net};
+///
+/// /// Ends when it cannot serve any more.
+/// struct Server;
+///
+/// impl Handler for Server {
+///     fn on_listener_error(&mut self, net: &mut Net, _: ListenerId, error: ListenerError) {
+///         if matches!(error, ListenerError::Failed(_)) {
+///             net.stop();
+///         }
+///     }
+///     # fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ListenerError {

@@ -22,6 +22,35 @@ use crate::net::Net;
 /// dropped. The connection whose callback panicked is aborted, and its `on_close` comes with
 /// [`CloseReason::HandlerPanicked`] when the loop runs again. A timer whose `on_timer` panicked
 /// counts as fired, an `on_close` that panicked as delivered.
+///
+/// # Examples
+///
+/// A server that greets, counts, and says who has gone:
+///
+/// ```
+/// use hotloop::{CloseReason, ConnId, Handler, ListenerId, Net};
+///
+/// #[derive(Default)]
+/// struct Server {
+///     received_bytes: u64,
+/// }
+///
+/// impl Handler for Server {
+///     fn on_accept(&mut self, net: &mut Net, conn: ConnId, _: ListenerId) {
+///         net.write(conn, b"welcome\n");
+///     }
+///
+///     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+///         self.received_bytes += data.len() as u64;
+///         data.len()
+///     }
+///
+///     fn on_close(&mut self, _: &mut Net, conn: ConnId, reason: CloseReason, dropped_bytes: u64) {
+///         println!("{conn}: {reason}, {dropped_bytes} bytes not sent");
+///     }
+/// }
+/// # let _ = Server::default();
+/// ```
 pub trait Handler {
     /// An incoming connection is open. Called once for each accepted connection, before any other
     /// callback about it.
@@ -45,6 +74,28 @@ pub trait Handler {
     /// # Panics
     ///
     /// The loop panics, naming contract rule C7, if the answer is more than `data.len()`.
+    ///
+    /// # Examples
+    ///
+    /// Takes lines, and leaves the one that is not whole:
+    ///
+    /// ```
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Lines;
+    /// # impl Lines {
+    /// #     fn on_line(&mut self, _: &mut Net, _: ConnId, _: &[u8]) {}
+    /// # }
+    /// impl Handler for Lines {
+    ///     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    ///         let mut used = 0;
+    ///         while let Some(length) = data[used..].iter().position(|byte| *byte == b'\n') {
+    ///             self.on_line(net, conn, &data[used..used + length]);
+    ///             used += length + 1;
+    ///         }
+    ///         used
+    ///     }
+    /// }
+    /// ```
     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize;
 
     /// Pressure is over: after a write that was answered with

@@ -80,12 +80,16 @@ impl fmt::Debug for Key {
 }
 
 macro_rules! public_id {
-    ($name:ident, $kind:ident, $short:literal, $what:literal) => {
+    ($name:ident, $kind:ident, $short:literal, $what:literal, $example:literal) => {
         #[doc = concat!("Names ", $what, ".")]
         ///
         /// Eight bytes, `Copy`, with a generation: once its owner is gone the id is *stale* for
         /// good, and every call that is given a stale id says so; it never reaches another
         /// owner of the same slot. `Option` of an id is eight bytes too.
+        ///
+        /// # Examples
+        ///
+        #[doc = $example]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(pub(crate) Key);
 
@@ -126,9 +130,65 @@ macro_rules! public_id {
     };
 }
 
-public_id!(ConnId, Conn, "conn", "a connection");
-public_id!(ListenerId, Listener, "listener", "a listener");
-public_id!(TimerId, Timer, "timer", "a timer");
+public_id!(
+    ConnId,
+    Conn,
+    "conn",
+    "a connection",
+    r#"```
+use hotloop::{Config, ConnId, Loop};
+
+let mut event_loop = Loop::new(Config::default())?;
+let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+let conn = event_loop.net().connect(server.local_addr()?)?;
+assert_eq!(conn.to_string(), "conn#0.1", "slot 0, generation 1");
+let token = conn.to_bits(); // for a timer, say
+assert_eq!(ConnId::from_bits(token), Some(conn));
+# Ok::<(), std::io::Error>(())
+```"#
+);
+public_id!(
+    ListenerId,
+    Listener,
+    "listener",
+    "a listener",
+    r#"```
+use hotloop::{ConnId, Handler, ListenerId, Net};
+
+/// Serves players at one address and an operator at another.
+struct Server {
+    operators: ListenerId,
+}
+
+impl Handler for Server {
+    fn on_accept(&mut self, net: &mut Net, conn: ConnId, listener: ListenerId) {
+        if listener == self.operators {
+            net.write(conn, net.stats().to_string().as_bytes());
+        }
+    }
+    # fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+}
+```"#
+);
+public_id!(
+    TimerId,
+    Timer,
+    "timer",
+    "a timer",
+    r#"```
+use std::time::Duration;
+
+use hotloop::{Config, Loop};
+
+let mut event_loop = Loop::new(Config::default())?;
+let net = event_loop.net();
+let timer = net.start_timer(Duration::from_secs(1), 0);
+assert_eq!(net.timer_deadline(timer), Some(net.now() + Duration::from_secs(1)));
+net.cancel_timer(timer);
+assert_eq!(net.timer_deadline(timer), None, "it is stale");
+# Ok::<(), std::io::Error>(())
+```"#
+);
 
 struct Entry<T> {
     key: Key,

@@ -168,6 +168,20 @@ impl<T> fmt::Debug for Mailbox<T> {
 ///
 /// Outlives its loop: what was accepted stays readable by [`try_recv`](Inbox::try_recv). Dropping
 /// it closes the mailbox and drops what is in it.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Config, Loop};
+///
+/// let mut event_loop = Loop::new(Config::default())?;
+/// let (mailbox, mut inbox) = event_loop.net().mailbox(8)?;
+/// mailbox.post("accepted").expect("there is room");
+/// drop(event_loop);
+/// assert!(mailbox.post("too late").is_err_and(|error| error.is_closed()));
+/// assert_eq!(inbox.try_recv(), Some("accepted"), "it outlives its loop");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Inbox<T> {
     queue: Arc<ConcurrentQueue<T>>,
     wakes: Arc<Wakes>,
@@ -235,6 +249,21 @@ impl<T> fmt::Debug for Inbox<T> {
 ///
 /// Dropped before its end, by a `break` or a panic for instance, it leaves the rest where it is,
 /// and `on_wake` is called again in the next turn.
+///
+/// # Examples
+///
+/// At most a hundred per turn; the rest wakes the loop again:
+///
+/// ```
+/// use hotloop::{Inbox, Net};
+///
+/// /// In `on_wake`.
+/// fn take_some(net: &mut Net, inbox: &mut Inbox<String>) {
+///     for line in inbox.drain(net).take(100) {
+///         println!("{line}");
+///     }
+/// }
+/// ```
 #[must_use = "what is not taken out stays, and wakes the loop again"]
 pub struct Drain<'a, T> {
     inbox: &'a mut Inbox<T>,
@@ -279,6 +308,24 @@ impl<T> fmt::Debug for Drain<'_, T> {
 }
 
 /// Why a message was not accepted, and the message.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Mailbox, PostError};
+///
+/// /// Keeps what there is no room for; returns whether the loop is there.
+/// fn post(mailbox: &Mailbox<u64>, number: u64, later: &mut Vec<u64>) -> bool {
+///     match mailbox.post(number) {
+///         Ok(()) => true,
+///         Err(PostError::Full(number)) => {
+///             later.push(number);
+///             true
+///         }
+///         Err(PostError::Closed(_)) => false,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PostError<T> {
     /// As many messages as the mailbox has room for are waiting; later there may be room.

@@ -10,6 +10,18 @@ use crate::time::nanos;
 ///
 /// Every method that takes a limit takes `impl Into<Limit<T>>`: a plain value, or
 /// [`Limit::Unlimited`].
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{ConnOptions, Limit};
+/// use std::time::Duration;
+///
+/// let options = ConnOptions::default()
+///     .idle_timeout(Duration::from_secs(30))
+///     .write_stall_timeout(Limit::Unlimited);
+/// # let _ = options;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Limit<T> {
     /// The largest value that is allowed.
@@ -45,6 +57,22 @@ impl Limit<Duration> {
 }
 
 /// What happens to a connection whose outbound queue would pass its hard limit.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Config, ConnOptions, Loop, Sent, SlowConsumer};
+///
+/// let conn = ConnOptions::default().slow_consumer(SlowConsumer::Refuse);
+/// let mut event_loop = Loop::new(Config::default().conn(conn))?;
+/// let peer = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let net = event_loop.net();
+/// let conn = net.connect(peer.local_addr()?)?;
+/// assert_eq!(net.write(conn, &[0; 900_000]), Sent::Pressured);
+/// assert_eq!(net.write(conn, &[0; 900_000]), Sent::Refused, "the hard limit is 1 MiB");
+/// assert!(net.is_open(conn));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlowConsumer {
     /// The write is refused and the connection aborted with
@@ -210,6 +238,20 @@ impl ConnOptions {
 }
 
 /// What can be set for a listener.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Config, ConnOptions, ListenOptions, Loop};
+/// use std::time::Duration;
+///
+/// let options = ListenOptions::default()
+///     .backlog(4096)
+///     .conn(ConnOptions::default().idle_timeout(Duration::from_secs(60)));
+/// let mut event_loop = Loop::new(Config::default())?;
+/// event_loop.net().listen_with("127.0.0.1:0", options)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenOptions {
     pub(crate) backlog: u32,

@@ -44,6 +44,20 @@ pub struct Keepalive {
 /// Each says where it exists; elsewhere setting and reading it is an error of the kind
 /// [`Unsupported`](io::ErrorKind::Unsupported) that names it. On a simulated socket every option
 /// is stored and read back by Linux's rules; only `SendBufferBytes` has an effect.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{ConnOptions, ListenOptions, SocketOption};
+/// use std::time::Duration;
+///
+/// // What is sent last is not queued behind 4 MiB that are stale.
+/// let conn = ConnOptions::default().socket(SocketOption::NotsentLowatBytes(16 << 10));
+/// // Accepted when the first byte has come.
+/// let second = Duration::from_secs(1);
+/// let listen = ListenOptions::default().socket(SocketOption::DeferAccept(second)).conn(conn);
+/// # let _ = listen;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SocketOption {
@@ -109,27 +123,52 @@ pub enum SocketOption {
 }
 
 /// Which option to read: a [`SocketOption`] without its value.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{OptionName, SocketOption};
+///
+/// assert_eq!(SocketOption::Nodelay(true).name(), OptionName::Nodelay);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "the variants are those of SocketOption, which says what they are")]
 pub enum OptionName {
+    /// [`SocketOption::Nodelay`].
     Nodelay,
+    /// [`SocketOption::Keepalive`].
     Keepalive,
+    /// [`SocketOption::SendBufferBytes`].
     SendBufferBytes,
+    /// [`SocketOption::RecvBufferBytes`].
     RecvBufferBytes,
+    /// [`SocketOption::Linger`].
     Linger,
+    /// [`SocketOption::UserTimeout`].
     UserTimeout,
+    /// [`SocketOption::NotsentLowatBytes`].
     NotsentLowatBytes,
+    /// [`SocketOption::Quickack`].
     Quickack,
+    /// [`SocketOption::DeferAccept`].
     DeferAccept,
+    /// [`SocketOption::FastOpen`].
     FastOpen,
+    /// [`SocketOption::ReuseAddress`].
     ReuseAddress,
+    /// [`SocketOption::ReusePort`].
     ReusePort,
+    /// [`SocketOption::V6Only`].
     V6Only,
+    /// [`SocketOption::TypeOfService`].
     TypeOfService,
+    /// [`SocketOption::Congestion`].
     Congestion,
+    /// [`SocketOption::BusyPoll`].
     BusyPoll,
+    /// [`SocketOption::Mark`].
     Mark,
+    /// [`SocketOption::Device`].
     Device,
 }
 
@@ -222,6 +261,16 @@ impl Keepalive {
 /// # Platform
 ///
 /// Linux; a simulated connection tells what the simulation knows.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{ConnId, Net};
+///
+/// fn is_lossy(net: &mut Net, conn: ConnId) -> bool {
+///     net.tcp_info(conn).is_ok_and(|info| info.total_retransmits > 100)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpInfo {

@@ -66,7 +66,7 @@ pub struct LoopStats {
     /// it holds the duration of the call itself, some hundred nanoseconds each, and the time until
     /// the system ran the thread again. What a host sleeps elsewhere, on
     /// [`Loop::poll_fd`](crate::Loop::poll_fd) for instance, is not seen. On simulated time it is
-    /// exact.
+    /// exact; a node of a [`World`](crate::sim::World) is such a host's guest and never sleeps.
     pub asleep: Duration,
     /// Events the backend reported.
     pub events: u64,
@@ -187,6 +187,17 @@ impl LoopStats {
 /// connections pay for their width: 65,535 means that many or more.
 ///
 /// Its [`Display`](std::fmt::Display) is one line for people; it may change in any release.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{ConnId, Net};
+///
+/// /// Returns whether a peer has been near its limit of 1 MiB.
+/// fn was_slow(net: &Net, conn: ConnId) -> bool {
+///     net.conn_stats(conn).is_some_and(|stats| stats.queued_cost_max > 900_000)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnStats {

@@ -11,6 +11,20 @@ use std::time::Duration;
 /// `clock_gettime(2)`); no more than that is promised.
 ///
 /// All arithmetic saturates: the largest value means "never".
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::Time;
+/// use std::time::Duration;
+///
+/// let begun = Time::from_nanos(1_500_000_000);
+/// let due = begun + Duration::from_millis(250);
+/// assert_eq!(due.since(begun), Duration::from_millis(250));
+/// assert_eq!(begun.since(due), Duration::ZERO, "it saturates");
+/// assert_eq!(due.to_string(), "1.750000000s");
+/// assert_eq!(begun + Duration::MAX, Time::NEVER);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(u64);
 

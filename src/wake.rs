@@ -15,6 +15,35 @@ use crate::backend::Signal;
 ///
 /// As long as a `Waker` lives, [`Loop::run`](crate::Loop::run) does not return for want of work.
 /// A `Waker` may outlive its loop; it does nothing then.
+///
+/// # Examples
+///
+/// ```
+/// use std::thread;
+///
+/// use hotloop::{Config, ConnId, Handler, Loop, Net};
+///
+/// #[derive(Default)]
+/// struct Woken(u32);
+///
+/// impl Handler for Woken {
+///     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+///         data.len()
+///     }
+///
+///     fn on_wake(&mut self, _: &mut Net) {
+///         self.0 += 1;
+///     }
+/// }
+///
+/// let mut event_loop = Loop::new(Config::default())?;
+/// let waker = event_loop.waker();
+/// thread::spawn(move || waker.wake());
+/// let mut woken = Woken::default();
+/// event_loop.run(&mut woken)?; // until the thread has dropped its waker
+/// assert_eq!(woken.0, 1);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Waker {
     shared: Arc<Wakes>,
 }

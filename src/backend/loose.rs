@@ -47,6 +47,17 @@ pub(crate) fn foreign() -> io::Error {
 }
 
 /// How far the sending side of a connection is.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Detached, SendSide};
+///
+/// /// Returns whether more can be sent.
+/// fn is_writable(detached: &Detached) -> bool {
+///     detached.send_side() == SendSide::Open
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SendSide {
     /// It can be written to.
@@ -110,6 +121,18 @@ impl Detached {
 
     /// Adds bytes that were received and are to be shown to the handler first, behind those that
     /// are there already: what a protocol's preamble has read too far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    /// use hotloop::Detached;
+    ///
+    /// let detached = Detached::from(stream).with_unread(b"GET / ").with_queued(b"hello\n");
+    /// assert_eq!((detached.unread(), detached.queued()), (&b"GET / "[..], &b"hello\n"[..]));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn with_unread(mut self, bytes: &[u8]) -> Self {
         self.unread.extend_from_slice(bytes);
         self
@@ -198,6 +221,20 @@ impl fmt::Debug for Detached {
 /// A listener that belongs to no loop, as [`Net::release_listener`](crate::Net::release_listener)
 /// gives it away and [`Net::adopt_listener`](crate::Net::adopt_listener) takes it. The connections
 /// that wait in its backlog stay there. Dropping it closes it.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Config, Loop};
+///
+/// let mut event_loop = Loop::new(Config::default())?;
+/// let listener = event_loop.net().listen("127.0.0.1:0")?;
+/// let addr = event_loop.net().listener_addr(listener);
+/// let detached = event_loop.net().release_listener(listener).expect("it listens");
+/// let listener = detached.into_listener().expect("it is the system's");
+/// assert_eq!(listener.local_addr().ok(), addr);
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct DetachedListener {
     pub(crate) socket: Loose,
@@ -230,6 +267,21 @@ pub(crate) type Taken = Result<(i32, SocketAddr), (io::Error, Loose)>;
 /// A loop did not take what it was given to adopt: why, and what it was given.
 ///
 /// Becomes an [`io::Error`] by `?`, which drops what was given.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Config, Loop};
+///
+/// let mut full = Loop::new(Config::default().max_connections(0))?;
+/// let peer = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let stream = std::net::TcpStream::connect(peer.local_addr()?)?;
+/// let refused = full.net().adopt(stream).expect_err("there is no room");
+/// assert!(refused.error().to_string().contains("max_connections"));
+/// let mut other = Loop::new(Config::default())?;
+/// other.net().adopt(refused.into_inner())?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AdoptError<T> {
     error: io::Error,

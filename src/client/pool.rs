@@ -15,6 +15,22 @@ use crate::options::{ConnOptions, Limit, invalid};
 use crate::time::Time;
 
 /// What can be set for a [`Pool`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotloop::client::{Pool, PoolOptions};
+///
+/// let options = PoolOptions::default()
+///     .conns_max(4)
+///     .idle_timeout(Duration::from_secs(10))
+///     .age_max(Duration::from_secs(600));
+/// let pool = Pool::<u64>::new("127.0.0.1:6379", options)?;
+/// assert_eq!((pool.conns(), pool.idle(), pool.waiters()), (0, 0, 0));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolOptions {
     conns_max: usize,
@@ -89,6 +105,25 @@ impl PoolOptions {
 }
 
 /// What asking for a connection came to. `T` is what the request was named with.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::client::{Pool, Taken};
+/// use hotloop::Net;
+///
+/// /// Returns what is to be told to who has asked, if anything.
+/// fn ask(net: &mut Net, pool: &mut Pool<u64>, request: u64) -> Option<&'static str> {
+///     match pool.take(net, request) {
+///         Taken::Conn(conn, request) => {
+///             net.write(conn, &request.to_be_bytes());
+///             None
+///         }
+///         Taken::Waits => None,
+///         Taken::Refused(_) => Some("busy"),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken<T> {
     /// This one is yours until you [give](Pool::give) it back or close it.
@@ -101,6 +136,20 @@ pub enum Taken<T> {
 }
 
 /// What an `on_connect` was for the pool.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::client::{Opened, Pool};
+/// use hotloop::{ConnId, Net};
+///
+/// /// In `on_connect`.
+/// fn on_connect(net: &mut Net, pool: &mut Pool<u64>, conn: ConnId) {
+///     if let Opened::For(request) = pool.on_connect(net, conn) {
+///         net.write(conn, &request.to_be_bytes());
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Opened<T> {
     /// The connection is not one of the pool's.
@@ -112,6 +161,21 @@ pub enum Opened<T> {
 }
 
 /// What an `on_close` was for the pool.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::client::{Ended, Pool};
+/// use hotloop::{ConnId, Net};
+///
+/// /// In `on_close`; returns the request that goes without an answer.
+/// fn on_close(net: &mut Net, pool: &mut Pool<u64>, conn: ConnId) -> Option<u64> {
+///     match pool.on_close(net, conn) {
+///         Ended::Failed(request) => Some(request),
+///         Ended::Foreign | Ended::Unused | Ended::InUse => None,
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended<T> {
     /// The connection is not one of the pool's.

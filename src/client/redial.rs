@@ -10,6 +10,22 @@ use crate::net::Net;
 use crate::options::{ConnOptions, Limit, invalid};
 
 /// What the end of a connection means, as [`Redial::on_close`] answers.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::client::{Redial, Redialled};
+/// use hotloop::{ConnId, Net};
+///
+/// /// In `on_close`.
+/// fn on_close(net: &mut Net, upstream: &mut Redial, conn: ConnId) {
+///     match upstream.on_close(net, conn) {
+///         Redialled::Foreign => {} // one of the clients
+///         Redialled::Again => println!("try {} has failed", upstream.tries()),
+///         Redialled::GaveUp => net.stop(),
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redialled {
     /// The connection is not this one's.

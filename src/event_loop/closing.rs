@@ -56,6 +56,24 @@ impl Loop {
     /// # Panics
     ///
     /// As [`run`](Loop::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{Config, ConnId, Handler, Loop, Net};
+    /// # struct Server;
+    /// # impl Handler for Server {
+    /// #     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+    /// # }
+    /// # let mut event_loop = Loop::new(Config::default())?;
+    /// # event_loop.net().listen("127.0.0.1:0")?;
+    /// # event_loop.net().stop();
+    /// event_loop.run(&mut Server)?; // until `Net::stop`
+    /// event_loop.close_all(&mut Server, Duration::from_secs(5))?;
+    /// assert_eq!(event_loop.net().stats().connections, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn close_all<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,

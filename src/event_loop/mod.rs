@@ -67,6 +67,27 @@ pub struct Loop {
 }
 
 /// What a turn did, as [`Loop::turn`] tells.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotloop::{Handler, Loop};
+///
+/// /// Takes turns until nothing is left over, at most ten.
+/// fn catch_up(event_loop: &mut Loop, handler: &mut impl Handler) -> std::io::Result<u64> {
+///     let mut callbacks = 0;
+///     for _ in 0..10 {
+///         let turn = event_loop.turn(handler, Duration::ZERO)?;
+///         callbacks += turn.callbacks;
+///         if !turn.pending || turn.stopped {
+///             break;
+///         }
+///     }
+///     Ok(callbacks)
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Turn {
@@ -106,6 +127,16 @@ impl Loop {
     }
 
     /// Lends what a callback is lent, to set things up and between turns. Reads the clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hotloop::{Config, Loop};
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// event_loop.net().listen("127.0.0.1:0")?;
+    /// println!("{}", event_loop.net().stats());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn net(&mut self) -> &mut Net {
         // A panic may have left `close_all` before its end.
         self.net.refusing = false;
@@ -150,6 +181,26 @@ impl Loop {
     /// # Panics
     ///
     /// As [`run`](Loop::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{Config, ConnId, Handler, Loop, Net};
+    /// # struct Game;
+    /// # impl Handler for Game {
+    /// #     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+    /// # }
+    /// # impl Game {
+    /// #     fn step(&mut self, _: &mut Net) {}
+    /// # }
+    /// # let (mut event_loop, mut game) = (Loop::new(Config::default())?, Game);
+    /// for _frame in 0..3 {
+    ///     game.step(event_loop.net());
+    ///     event_loop.turn(&mut game, Duration::from_millis(1))?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn turn<H: Handler + ?Sized>(
         &mut self,
         handler: &mut H,
@@ -189,6 +240,20 @@ impl Loop {
 
     /// Returns how long the next turn may be put off if no event comes: zero if there is work,
     /// `None` if only an event can bring some. Counted from [`Net::now`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let mut event_loop = hotloop::Loop::new(hotloop::Config::default())?;
+    /// assert_eq!(event_loop.next_wait(), None, "there is nothing to wait for");
+    /// event_loop.net().start_timer(Duration::from_secs(5), 0);
+    /// assert_eq!(event_loop.next_wait(), Some(Duration::from_secs(5)));
+    /// event_loop.net().again();
+    /// assert_eq!(event_loop.next_wait(), Some(Duration::ZERO));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn next_wait(&self) -> Option<Duration> {
         if !self.events.is_empty() || self.net.was_cut_off() {
             return Some(Duration::ZERO);

@@ -10,6 +10,18 @@ use crate::sys::errno::close_reason;
 impl Net {
     /// Sends a FIN after everything that was queued; reading goes on. When the peer has sent its
     /// own, the connection is over. Does nothing for an id that is stale or closing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net};
+    ///
+    /// /// Asks, says that this was the question, and goes on reading the answer.
+    /// fn ask(net: &mut Net, conn: ConnId, question: &[u8]) {
+    ///     net.write(conn, question);
+    ///     net.shutdown(conn);
+    /// }
+    /// ```
     pub fn shutdown(&mut self, conn: ConnId) {
         if !self.is_open(conn) {
             return;
@@ -31,6 +43,17 @@ impl Net {
     ///
     /// Does nothing for an id that is stale or closing. A connect that is not done is given up,
     /// with what was queued for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net};
+    ///
+    /// fn refuse(net: &mut Net, conn: ConnId) {
+    ///     net.write(conn, b"too many players\n");
+    ///     net.close(conn); // the line arrives first, whatever the peer is sending
+    /// }
+    /// ```
     pub fn close(&mut self, conn: ConnId) {
         let reason = match self.conns.get(conn.0) {
             Some(record) if record.flags.any(Flags::READ_CLOSED) => CloseReason::PeerClosed,
@@ -41,6 +64,35 @@ impl Net {
 
     /// Closes at once: drops what is queued and resets the connection. Only `on_close` follows.
     /// Overrides a [`close`](Net::close) that is not done. Does nothing for a stale id.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{CloseReason, Config, ConnId, Handler, Loop, Net};
+    ///
+    /// #[derive(Default)]
+    /// struct Ends(Vec<(CloseReason, u64)>);
+    ///
+    /// impl Handler for Ends {
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+    ///         data.len()
+    ///     }
+    ///
+    ///     fn on_close(&mut self, _: &mut Net, _: ConnId, reason: CloseReason, dropped: u64) {
+    ///         self.0.push((reason, dropped));
+    ///     }
+    /// }
+    ///
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let peer = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let conn = event_loop.net().connect(peer.local_addr()?)?;
+    /// event_loop.net().write(conn, b"never sent");
+    /// event_loop.net().abort(conn);
+    /// let mut ends = Ends::default();
+    /// event_loop.run(&mut ends)?;
+    /// assert_eq!(ends.0, [(CloseReason::LocalAbort, 10)]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn abort(&mut self, conn: ConnId) {
         self.end(conn, CloseReason::LocalAbort, true);
     }

@@ -162,6 +162,32 @@ impl Net {
     /// release comes at the end of this turn, or after it if called in `on_turn_end`. The slot is
     /// free behind `on_close`: a loop at `max_connections` cannot adopt the connection again
     /// within `on_release`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc::Sender;
+    ///
+    /// use hotloop::{ConnId, Detached, Handler, Net};
+    ///
+    /// /// Reads the name of a room, and hands the connection to whoever runs that.
+    /// struct Lobby {
+    ///     room: Sender<Detached>,
+    /// }
+    ///
+    /// impl Handler for Lobby {
+    ///     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    ///         let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return 0 };
+    ///         net.release(conn);
+    ///         end + 1 // what is behind it goes along
+    ///     }
+    ///
+    ///     fn on_release(&mut self, _: &mut Net, _: ConnId, detached: Detached) {
+    ///         // An error has it in it, and drops it: that closes the connection.
+    ///         let _ = self.room.send(detached);
+    ///     }
+    /// }
+    /// ```
     pub fn release(&mut self, conn: ConnId) -> bool {
         let Some(record) = self.conns.get_mut(conn.0) else { return false };
         if record.phase != Phase::Open || record.send_error.is_some() {
@@ -210,6 +236,19 @@ impl Net {
     ///
     /// In all cases with what was given: a socket that does not listen or is not one of IP, one of
     /// another (simulated) system, a loop that is shutting down, and those of the registration.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{Config, Loop};
+    ///
+    /// let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let addr = inherited.local_addr()?;
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let listener = event_loop.net().adopt_listener(inherited)?;
+    /// assert_eq!(event_loop.net().listener_addr(listener), Some(addr));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn adopt_listener(
         &mut self,
         listener: impl Into<DetachedListener>,

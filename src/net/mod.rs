@@ -53,6 +53,25 @@ use crate::wake::{Waker, Wakes};
 ///
 /// Every method may be called in every callback, with any id: an id that is stale or closing gets
 /// an answer that says so. No method calls the handler.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotloop::{Config, Loop};
+///
+/// let mut event_loop = Loop::new(Config::default())?;
+/// let net = event_loop.net();
+/// let listener = net.listen("127.0.0.1:0")?;
+/// let addr = net.listener_addr(listener).expect("it is open");
+/// let conn = net.connect(addr)?;
+/// assert!(net.write(conn, b"sent once it is connected").is_taken());
+/// net.start_timer(Duration::from_secs(1), 7);
+/// let stats = net.stats();
+/// assert_eq!((stats.connections, stats.listeners, stats.timers), (1, 1, 2), "its timeout is one");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Net {
     pub(crate) backend: Box<dyn Backend>,
     pub(crate) conns: Slots<Conn>,
@@ -158,18 +177,73 @@ impl Net {
 
     /// Reads the clock again, for a callback that has taken long and starts timers afterwards.
     /// Returns the new time. One clock read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{Net, TimerId};
+    /// fn after_long_work(net: &mut Net) -> TimerId {
+    ///     let began = net.now();
+    ///     // … something that takes its time
+    ///     let took = net.refresh_now().since(began);
+    ///     println!("it took {took:?}");
+    ///     net.start_timer(Duration::from_millis(5), 0)
+    /// }
+    /// ```
     pub fn refresh_now(&mut self) -> Time {
         self.now = self.now.max(self.backend.now());
         self.now
     }
 
     /// Makes the next wait not wait: the next turn begins at once.
+    ///
+    /// # Examples
+    ///
+    /// For work that is done piece by piece, so that connections are served in between:
+    ///
+    /// ```
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// struct Indexer {
+    ///     left: Vec<u64>,
+    /// }
+    ///
+    /// impl Handler for Indexer {
+    ///     fn on_turn_end(&mut self, net: &mut Net) {
+    ///         if let Some(_piece) = self.left.pop() {
+    ///             // … a millisecond's work
+    ///             net.again();
+    ///         }
+    ///     }
+    ///     # fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+    /// }
+    /// ```
     pub fn again(&mut self) {
         self.again = true;
     }
 
     /// Makes [`Loop::run`](crate::Loop::run) return at the end of this turn. Closes nothing: the
     /// loop can be run again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hotloop::{ConnId, Handler, Net, TimerId};
+    /// # struct Server;
+    /// impl Handler for Server {
+    ///     fn on_timer(&mut self, net: &mut Net, _: TimerId, _: u64) {
+    ///         net.stop();
+    ///     }
+    ///     # fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+    /// }
+    ///
+    /// # let mut event_loop = hotloop::Loop::new(hotloop::Config::default())?;
+    /// event_loop.net().listen("127.0.0.1:0")?;
+    /// event_loop.net().start_timer(std::time::Duration::ZERO, 0);
+    /// event_loop.run(&mut Server)?;
+    /// assert_eq!(event_loop.net().stats().listeners, 1, "nothing was closed");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn stop(&mut self) {
         self.stop = true;
     }
@@ -252,6 +326,23 @@ impl Net {
     }
 
     /// Returns the ids of all connections, those that are closing included, in slot order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::Net;
+    ///
+    /// fn close_silent_ones(net: &mut Net, seconds: u64) {
+    ///     let silent = |net: &Net, conn| {
+    ///         net.conn_stats(conn).is_some_and(|stats| stats.idle.as_secs() >= seconds)
+    ///     };
+    ///     for conn in net.conns().collect::<Vec<_>>() {
+    ///         if silent(net, conn) {
+    ///             net.close(conn);
+    ///         }
+    ///     }
+    /// }
+    /// ```
     pub fn conns(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.conns.keys().map(ConnId)
     }

@@ -36,6 +36,19 @@ impl Net {
     ///
     /// Those of `socket(2)`, `bind(2)` and `listen(2)`, an address that is none, and a loop that
     /// is shutting down: always with the address in the message. Nothing is left open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{Config, Loop};
+    ///
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let listener = event_loop.net().listen("127.0.0.1:0")?;
+    /// println!("listening on {:?}", event_loop.net().listener_addr(listener));
+    /// let error = event_loop.net().listen("localhost:80").expect_err("a name is no address");
+    /// assert!(error.to_string().contains("localhost:80"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn listen(&mut self, addr: impl LiteralAddr) -> io::Result<ListenerId> {
         self.listen_with(addr, ListenOptions::default())
     }
@@ -45,6 +58,8 @@ impl Net {
     /// # Errors
     ///
     /// As [`listen`](Net::listen), and options that contradict each other.
+    ///
+    /// [`ListenOptions`] has an example.
     pub fn listen_with(
         &mut self,
         addr: impl LiteralAddr,
@@ -64,6 +79,18 @@ impl Net {
 
     /// Closes a listener: nothing more is accepted, and its id is stale at once. Connections it
     /// accepted stay. Returns whether the id was that of a listener.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mut event_loop = hotloop::Loop::new(hotloop::Config::default())?;
+    /// let net = event_loop.net();
+    /// let listener = net.listen("127.0.0.1:0")?;
+    /// assert!(net.close_listener(listener));
+    /// assert!(!net.close_listener(listener), "the id is stale");
+    /// assert_eq!(net.listener_addr(listener), None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn close_listener(&mut self, listener: ListenerId) -> bool {
         let Some(gone) = self.forget_listener(listener) else { return false };
         self.backend.close(&gone.sock, false);
@@ -88,6 +115,35 @@ impl Net {
     /// Only if no id was handed out: an address that is none, the connection limit, a loop that
     /// is shutting down, and a socket that could not be made (`socket(2)`, and those errors of
     /// `connect(2)` that say that nothing was begun). The message names the address.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{CloseReason, Config, ConnId, Handler, Loop, Net};
+    ///
+    /// #[derive(Default)]
+    /// struct Client(Vec<u8>);
+    ///
+    /// impl Handler for Client {
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+    ///         self.0.extend_from_slice(data);
+    ///         data.len()
+    ///     }
+    /// }
+    ///
+    /// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let conn = event_loop.net().connect(server.local_addr()?)?;
+    /// event_loop.net().write(conn, b"hello"); // waits for the connect
+    /// let mut client = Client::default();
+    /// # std::thread::spawn(move || {
+    /// #     let (mut stream, _) = server.accept()?;
+    /// #     std::io::copy(&mut std::io::Read::take(&mut stream.try_clone()?, 5), &mut stream)
+    /// # });
+    /// event_loop.run(&mut client)?; // until the server has closed
+    /// assert_eq!(client.0, b"hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn connect(&mut self, addr: impl LiteralAddr) -> io::Result<ConnId> {
         let addr = addr.literal_addr()?;
         let options = Arc::clone(&self.default_options);
@@ -99,6 +155,19 @@ impl Net {
     /// # Errors
     ///
     /// As [`connect`](Net::connect), and options that contradict each other.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{Config, ConnOptions, Loop};
+    /// use std::time::Duration;
+    ///
+    /// let server = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let options = ConnOptions::default().connect_timeout(Duration::from_secs(2));
+    /// event_loop.net().connect_with(server.local_addr()?, options)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn connect_with(
         &mut self,
         addr: impl LiteralAddr,

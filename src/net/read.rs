@@ -41,6 +41,28 @@ impl Net {
     /// # Re-entrancy
     ///
     /// Within `on_data` of the same connection it stops delivery at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Handler, Net, Sent};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Handler for Echo {
+    ///     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    ///         let sent = net.write(conn, data);
+    ///         if sent != Sent::Queued {
+    ///             net.pause_reading(conn); // who does not read is not read from
+    ///         }
+    ///         if sent.is_taken() { data.len() } else { 0 }
+    ///     }
+    ///
+    ///     fn on_writable(&mut self, net: &mut Net, conn: ConnId) {
+    ///         net.resume_reading(conn);
+    ///     }
+    /// }
+    /// ```
     pub fn pause_reading(&mut self, conn: ConnId) -> bool {
         if !self.is_open(conn) {
             return false;
@@ -94,6 +116,23 @@ impl Net {
     /// whether the handler was told of it or not. Asks the system (`recv(2)` with `MSG_PEEK`), in
     /// one call; for a connection that was not used for a while, before it is used again. It may
     /// end a moment later all the same. Not for an id that is stale, connecting or closing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net};
+    ///
+    /// /// Takes a kept connection that the server has not closed meanwhile.
+    /// fn take(net: &mut Net, kept: &mut Vec<ConnId>) -> Option<ConnId> {
+    ///     while let Some(conn) = kept.pop() {
+    ///         if net.is_quiet(conn) {
+    ///             return Some(conn);
+    ///         }
+    ///         net.abort(conn);
+    ///     }
+    ///     None
+    /// }
+    /// ```
     pub fn is_quiet(&mut self, conn: ConnId) -> bool {
         let Some(record) = self.conns.get(conn.0) else { return false };
         record.phase == Phase::Open

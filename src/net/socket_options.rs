@@ -10,6 +10,19 @@ use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
 use crate::sys::socket_fd::SocketFd;
 
 /// A connection or a listener: whatever has a socket.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{Config, Loop, SocketId, SocketOption};
+///
+/// let mut event_loop = Loop::new(Config::default())?;
+/// let listener = event_loop.net().listen("127.0.0.1:0")?;
+/// let option = SocketOption::RecvBufferBytes(256 << 10);
+/// event_loop.net().set_socket_option(listener, &option)?; // `impl Into<SocketId>`
+/// assert_eq!(SocketId::from(listener), SocketId::Listener(listener));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SocketId {
     /// A connection's.
@@ -70,6 +83,18 @@ impl Net {
     /// # Errors
     ///
     /// As [`set_socket_option`](Net::set_socket_option).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{Config, Loop, OptionName, SocketOption};
+    ///
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let listener = event_loop.net().listen("127.0.0.1:0")?;
+    /// let found = event_loop.net().socket_option(listener, OptionName::ReusePort)?;
+    /// assert_eq!(found, SocketOption::ReusePort(false));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn socket_option(
         &mut self,
         id: impl Into<SocketId>,
@@ -113,6 +138,17 @@ impl Net {
     /// # Errors
     ///
     /// As [`tcp_info`](Net::tcp_info).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net};
+    ///
+    /// /// Returns how many bytes the peer may not have yet.
+    /// fn behind_bytes(net: &mut Net, conn: ConnId) -> std::io::Result<usize> {
+    ///     Ok(net.queued_bytes(conn) + net.unacked_bytes(conn)?)
+    /// }
+    /// ```
     pub fn unacked_bytes(&mut self, conn: ConnId) -> io::Result<usize> {
         self.kernel_count(conn.into(), KernelCount::Unacked)
     }
@@ -131,6 +167,17 @@ impl Net {
     /// # Errors
     ///
     /// As [`tcp_info`](Net::tcp_info).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ListenerId, Net};
+    ///
+    /// /// Returns whether connects come faster than they are accepted.
+    /// fn is_behind(net: &mut Net, listener: ListenerId) -> bool {
+    ///     net.backlog_len(listener).is_ok_and(|waiting| waiting > 512)
+    /// }
+    /// ```
     pub fn backlog_len(&mut self, listener: ListenerId) -> io::Result<usize> {
         self.kernel_count(listener.into(), KernelCount::Backlog)
     }

@@ -21,6 +21,35 @@ impl Net {
     /// # Panics
     ///
     /// If 2^24 timers are live.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use hotloop::{Config, ConnId, Handler, Loop, Net, TimerId};
+    ///
+    /// #[derive(Default)]
+    /// struct Order(Vec<u64>);
+    ///
+    /// impl Handler for Order {
+    ///     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+    ///         data.len()
+    ///     }
+    ///
+    ///     fn on_timer(&mut self, _: &mut Net, _: TimerId, token: u64) {
+    ///         self.0.push(token);
+    ///     }
+    /// }
+    ///
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// event_loop.net().start_timer(Duration::from_millis(2), 2);
+    /// event_loop.net().start_timer(Duration::from_millis(1), 1);
+    /// let mut order = Order::default();
+    /// event_loop.run(&mut order)?; // until no timer is left
+    /// assert_eq!(order.0, [1, 2]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn start_timer(&mut self, delay: Duration, token: u64) -> TimerId {
         self.timers.start(self.now + delay, Task::User { token })
     }
@@ -33,6 +62,8 @@ impl Net {
     /// # Panics
     ///
     /// If 2^24 timers are live.
+    ///
+    /// [`Missed`] has an example.
     pub fn start_repeating(&mut self, period: Duration, missed: Missed, token: u64) -> TimerId {
         let task = Task::User { token };
         self.timers.start_repeating(self.now + period, nanos(period), missed, task)
@@ -44,6 +75,30 @@ impl Net {
     /// # Panics
     ///
     /// If 2^24 timers are live.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use hotloop::{ConnId, Handler, ListenerId, Net, TimerId};
+    ///
+    /// /// Gives each connection a minute.
+    /// struct Minute;
+    ///
+    /// impl Handler for Minute {
+    ///     fn on_accept(&mut self, net: &mut Net, conn: ConnId, _: ListenerId) {
+    ///         net.start_conn_timer(conn, Duration::from_secs(60), conn.to_bits());
+    ///     }
+    ///
+    ///     fn on_timer(&mut self, net: &mut Net, _: TimerId, token: u64) {
+    ///         if let Some(conn) = ConnId::from_bits(token) {
+    ///             net.close(conn);
+    ///         }
+    ///     }
+    ///     # fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize { data.len() }
+    /// }
+    /// ```
     pub fn start_conn_timer(
         &mut self,
         conn: ConnId,
@@ -56,6 +111,17 @@ impl Net {
 
     /// Cancels a timer: it will not fire, even if it was due in this very turn. Returns whether it
     /// was live.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # let mut event_loop = hotloop::Loop::new(hotloop::Config::default())?;
+    /// let net = event_loop.net();
+    /// let timer = net.start_timer(std::time::Duration::from_secs(1), 0);
+    /// assert!(net.cancel_timer(timer));
+    /// assert!(!net.cancel_timer(timer), "the id is stale");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.timers.cancel(timer)
     }
@@ -70,6 +136,22 @@ impl Net {
     ///
     /// Costs no memory as long as connections with the same options are given the same timeout one
     /// after another, otherwise some 200 bytes for each that is given another.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use hotloop::{ConnId, Limit, Net};
+    ///
+    /// fn logged_in(net: &mut Net, conn: ConnId) {
+    ///     net.set_idle_timeout(conn, Duration::from_secs(300));
+    /// }
+    ///
+    /// fn watches_only(net: &mut Net, conn: ConnId) {
+    ///     net.set_idle_timeout(conn, Limit::Unlimited);
+    /// }
+    /// ```
     pub fn set_idle_timeout(&mut self, conn: ConnId, limit: impl Into<Limit<Duration>>) -> bool {
         if !self.is_open(conn) {
             return false;

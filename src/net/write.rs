@@ -17,6 +17,25 @@ use crate::time::Time;
 const COPY_MAX_BYTES: usize = usize::MAX / 2;
 
 /// What became of a write. All of it was taken, or nothing (contract C8).
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::{ConnId, Net, Sent};
+///
+/// /// Returns whether the message is out of this handler's hands.
+/// fn tell(net: &mut Net, conn: ConnId, message: &[u8], is_behind: &mut bool) -> bool {
+///     match net.write(conn, message) {
+///         Sent::Queued => true,
+///         Sent::Pressured => {
+///             *is_behind = true; // until `on_writable`
+///             true
+///         }
+///         Sent::Refused => false,
+///         Sent::Closed => true, // nobody is there to be told
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Sent {
     /// Taken.
@@ -45,6 +64,24 @@ impl Net {
     /// The bytes leave at the end of the connection's own service if this is one of its
     /// callbacks, otherwise at the end of the turn, or at [`flush`](Net::flush): several writes
     /// become one send. Before a connect is done they wait for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{Config, Loop, Sent};
+    ///
+    /// let mut event_loop = Loop::new(Config::default())?;
+    /// let net = event_loop.net();
+    /// let listener = net.listen("127.0.0.1:0")?;
+    /// let addr = net.listener_addr(listener).expect("it is open");
+    /// let conn = net.connect(addr)?;
+    /// assert_eq!(net.write(conn, &[0; 1_000]), Sent::Queued);
+    /// assert_eq!(net.write(conn, &[0; 64 << 10]), Sent::Pressured); // its high-water mark
+    /// assert_eq!(net.queued_bytes(conn), 1_000 + (64 << 10), "taken all the same");
+    /// net.close(conn);
+    /// assert_eq!(net.write(conn, b"too late"), Sent::Closed);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     #[inline]
     pub fn write(&mut self, conn: ConnId, data: &[u8]) -> Sent {
         let Some(record) = self.conns.get_mut(conn.0).filter(|record| record.takes_writes()) else {
@@ -125,6 +162,19 @@ impl Net {
     /// # Re-entrancy
     ///
     /// As [`write`](Net::write).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{Bytes, ConnId, Net};
+    ///
+    /// fn tell_all(net: &mut Net, conns: &[ConnId], text: String) {
+    ///     let text = Bytes::from(text); // encoded and stored once
+    ///     for conn in conns {
+    ///         net.write_shared(*conn, text.clone());
+    ///     }
+    /// }
+    /// ```
     pub fn write_shared(&mut self, conn: ConnId, data: Bytes) -> Sent {
         let Some(record) = self.conns.get_mut(conn.0).filter(|record| record.takes_writes()) else {
             return Sent::Closed;
@@ -188,6 +238,20 @@ impl Net {
     /// # Re-entrancy
     ///
     /// Calls no callback: an `on_writable` or `on_close` that follows from it comes later.
+    ///
+    /// # Examples
+    ///
+    /// Before something long, so that an answer does not wait for it:
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net};
+    ///
+    /// fn answer_then_work(net: &mut Net, conn: ConnId, work: impl FnOnce()) {
+    ///     net.write(conn, b"working\n");
+    ///     net.flush(conn);
+    ///     work();
+    /// }
+    /// ```
     pub fn flush(&mut self, conn: ConnId) -> bool {
         let known = self.conns.get(conn.0).is_some();
         if known {

@@ -8,6 +8,18 @@ use super::world::World;
 
 impl World {
     /// Sets the way between two hosts, in both directions.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::sim::{Link, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let (phone, desk) = (world.host("phone"), world.host("desk"));
+    /// let server = world.host("server");
+    /// world.link(phone, server, Link::mobile());
+    /// world.link(desk, server, Link::lan());
+    /// ```
     pub fn link(&mut self, a: impl Into<Host>, b: impl Into<Host>, link: Link) {
         let (a, b) = (self.index(a), self.index(b));
         let mut network = self.shared.lock();
@@ -29,6 +41,37 @@ impl World {
     /// Cuts the way between two hosts: packets wait, as TCP sends them again, until it is
     /// [healed](World::heal); a SYN is lost and sent again, a RST is lost for good. An end that
     /// hears no acknowledgement for [`Link::give_up`] breaks, also if only one direction is cut.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// let addr = world.addr(server, 7);
+    /// world.net(server).listen(addr)?;
+    /// let host = world.host("client");
+    /// let client = world.connect(host, addr);
+    /// world.run_for(Duration::from_secs(1));
+    /// world.partition(host, server);
+    /// world.send(client, b"hello");
+    /// world.run_for(Duration::from_secs(5));
+    /// assert_eq!(world.state(client).received_bytes, 0);
+    /// world.heal(host, server);
+    /// world.run_for(Duration::from_secs(60));
+    /// assert_eq!(world.received(client), b"hello");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn partition(&mut self, a: impl Into<Host>, b: impl Into<Host>) {
         let (a, b) = (self.index(a), self.index(b));
         let mut network = self.shared.lock();
@@ -66,6 +109,32 @@ impl World {
     /// # Panics
     ///
     /// If it runs no loop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, Script, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// let addr = world.addr(server, 7);
+    /// world.net(server).listen(addr)?;
+    /// world.fail_accepts(server, &[libc::EMFILE]);
+    /// let host = world.host("client");
+    /// let client = world.play(host, addr, Script::new().send("hello").expect("hello"));
+    /// world.run_until("the echo", Duration::from_secs(5), |world| world.state(client).is_done);
+    /// assert_eq!(world.net(server).stats().accept_pauses, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn fail_accepts(&mut self, host: impl Into<Host>, errnos: &[i32]) {
         let host = self.running(host);
         self.shared.lock().fail_accepts(host, errnos);
@@ -78,6 +147,30 @@ impl World {
     /// # Panics
     ///
     /// If the bits are those of no id, or the host runs no loop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// let addr = world.addr(server, 7);
+    /// let listener = world.net(server).listen(addr)?;
+    /// world.spurious(server, listener.to_bits()); // nobody has connected
+    /// world.run_for(Duration::from_secs(1));
+    /// assert_eq!(world.net(server).stats().accepted, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn spurious(&mut self, host: impl Into<Host>, id_bits: u64) {
         let host = self.running(host);
         let key = Key::from_bits(id_bits);
@@ -90,6 +183,16 @@ impl World {
     /// # Panics
     ///
     /// If one of them is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::sim::World;
+    ///
+    /// let mut world = World::new(1);
+    /// let phone = world.host("phone");
+    /// world.set_buffers(phone, 4 << 10, 700); // its window is never more than 700 bytes
+    /// ```
     pub fn set_buffers(&mut self, host: impl Into<Host>, send_bytes: usize, recv_bytes: usize) {
         let host = self.index(host);
         assert!(send_bytes > 0, "send_bytes 0 could send nothing");

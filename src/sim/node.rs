@@ -13,6 +13,17 @@ use crate::id::{ConnId, Key, ListenerId, TimerId};
 use crate::net::Net;
 
 /// A host of a world.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::sim::World;
+///
+/// let mut world = World::new(1);
+/// let host = world.host("client");
+/// assert_eq!(world.addr(host, 80).port(), 80);
+/// assert_eq!(world.open_sockets(host), 0);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
     pub(super) world: u32,
@@ -20,6 +31,27 @@ pub struct Host {
 }
 
 /// A host of a world that runs a loop with a handler of this type.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use hotloop::{ConnId, Handler, Net};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+/// #         net.write(conn, data);
+/// #         data.len()
+/// #     }
+/// # }
+/// use hotloop::sim::{Faults, Node, NodeOptions, World};
+///
+/// let mut world = World::new(1);
+/// let server: Node<Echo> = world.node("server", NodeOptions::default(), Echo);
+/// world.faults(server, Faults::harsh()); // it stands for its host as well
+/// assert_eq!(world.addr(server, 7), world.addr(server.host(), 7));
+/// # let _ = Duration::ZERO;
+/// ```
 pub struct Node<H> {
     pub(super) host: Host,
     handler: PhantomData<fn() -> H>,

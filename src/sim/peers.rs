@@ -8,6 +8,33 @@ use super::node::Host;
 use super::world::World;
 
 /// A peer without a loop: one end of a connection that a test moves by hand or by a [`Script`].
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use hotloop::{ConnId, Handler, Net};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+/// #         net.write(conn, data);
+/// #         data.len()
+/// #     }
+/// # }
+/// use hotloop::sim::{NodeOptions, World};
+///
+/// let mut world = World::new(1);
+/// let server = world.node("server", NodeOptions::default(), Echo);
+/// let addr = world.addr(server, 7);
+/// world.net(server).listen(addr)?;
+/// let host = world.host("client");
+/// let peer = world.connect(host, addr);
+/// world.send(peer, b"hello");
+/// world.finish(peer);
+/// world.run_until("the end", Duration::from_secs(1), |world| world.state(peer).read_closed);
+/// assert_eq!(world.received(peer), b"hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer {
     world: u32,
@@ -32,6 +59,32 @@ impl World {
     /// # Panics
     ///
     /// If the port is taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Client;
+    /// # impl Handler for Client {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.close(conn);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, Script, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let client = world.node("client", NodeOptions::default(), Client);
+    /// let host = world.host("server");
+    /// let addr = world.serve(host, 80, Script::new().expect("GET /\n").send("hello\n").finish());
+    /// let conn = world.net(client).connect(addr)?;
+    /// world.net(client).write(conn, b"GET /\n");
+    /// world.run_for(Duration::from_secs(1));
+    /// let served = world.served(host, addr)[0];
+    /// assert!(world.state(served).is_done);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn serve(&mut self, host: impl Into<Host>, port: u16, script: Script) -> SocketAddr {
         let host = self.up(host);
         self.shared.lock().serve(host, port, script)

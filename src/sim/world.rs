@@ -34,6 +34,31 @@ const IDLE_TURNS_MAX: u32 = 2;
 ///
 /// A world that is dropped because its test panics prints its seed and the end of its trace, with
 /// `HOTLOOP_TRACE=all` in the environment the whole.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use hotloop::{ConnId, Handler, Net};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+/// #         net.write(conn, data);
+/// #         data.len()
+/// #     }
+/// # }
+/// use hotloop::sim::{NodeOptions, Script, World};
+///
+/// let mut world = World::new(1);
+/// let server = world.node("server", NodeOptions::default(), Echo);
+/// let addr = world.addr(server, 7);
+/// world.net(server).listen(addr)?;
+/// let host = world.host("client");
+/// let client = world.play(host, addr, Script::new().send("hello").expect("hello"));
+/// world.run_until("the echo", Duration::from_secs(1), |world| world.state(client).is_done);
+/// println!("{}", world.trace());
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct World {
     pub(super) id: u32,
     seed: u64,
@@ -54,6 +79,30 @@ impl World {
     }
 
     /// Makes a world whose clocks start anywhere: near 2^32 milliseconds of uptime, say.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::Time;
+    /// use hotloop::sim::{NodeOptions, World};
+    ///
+    /// // Half a second before 2^32 milliseconds of uptime.
+    /// let start = Time::from_nanos(((1 << 32) - 500) * 1_000_000);
+    /// let mut world = World::starting_at(1, start);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// world.net(server).start_timer(Duration::from_secs(1), 0);
+    /// world.run_for(Duration::from_secs(2));
+    /// assert_eq!(world.net(server).stats().timers_fired, 1);
+    /// ```
     pub fn starting_at(seed: u64, start: Time) -> World {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         World {
@@ -84,6 +133,16 @@ impl World {
     }
 
     /// Draws a number for the test's own choices, from the same seed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::sim::World;
+    ///
+    /// let mut world = World::new(7);
+    /// let clients = 1 + world.random() % 20;
+    /// assert_eq!(1 + World::new(7).random() % 20, clients, "the seed repeats it");
+    /// ```
     pub fn random(&mut self) -> u64 {
         self.shared.lock().random.draw()
     }
@@ -111,6 +170,37 @@ impl World {
     /// # Panics
     ///
     /// As [`node`](World::node), and if the host runs a loop.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, Script, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// let addr = world.addr(server, 7);
+    /// world.net(server).listen(addr)?;
+    /// world.crash(server);
+    /// let server = world.restart(server, NodeOptions::default(), Echo);
+    /// let host = world.host("client");
+    /// let early = world.play(host, addr, Script::new().expect_refused());
+    /// world.run_for(Duration::from_secs(1));
+    /// assert!(world.state(early).is_done, "the new process does not listen yet");
+    /// world.net(server).listen(addr)?;
+    /// let late = world.play(host, addr, Script::new().send("hello").expect("hello"));
+    /// world.run_for(Duration::from_secs(1));
+    /// assert!(world.state(late).is_done);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn restart<H: Handler + 'static>(
         &mut self,
         host: impl Into<Host>,
@@ -158,6 +248,32 @@ impl World {
     /// # Errors
     ///
     /// A configuration that contradicts itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, Script, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let (host, mut event_loop) = world.attach("server", NodeOptions::default())?;
+    /// let addr = world.addr(host, 7);
+    /// event_loop.net().listen(addr)?;
+    /// let client = world.host("client");
+    /// let client = world.play(client, addr, Script::new().send("hello").expect("hello"));
+    /// while !world.state(client).is_done {
+    ///     event_loop.turn(&mut Echo, Duration::from_millis(16))?;
+    /// }
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn attach(&mut self, name: &str, options: NodeOptions) -> io::Result<(Host, Loop)> {
         options.config.check()?;
         let host = self.add_machine(name, &options);
@@ -284,6 +400,29 @@ impl World {
     /// # Panics
     ///
     /// As [`handler`](World::handler).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// world.call(server, |_: &mut Echo, net| {
+    ///     net.start_timer(Duration::from_secs(1), 0);
+    /// });
+    /// world.run_for(Duration::from_secs(2));
+    /// assert_eq!(world.net(server).stats().timers_fired, 1);
+    /// ```
     pub fn call<H: Handler + 'static, R>(
         &mut self,
         node: Node<H>,
@@ -315,6 +454,33 @@ impl World {
     /// # Panics
     ///
     /// As [`handler`](World::handler).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use hotloop::{ConnId, Handler, Net};
+    /// # struct Echo;
+    /// # impl Handler for Echo {
+    /// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+    /// #         net.write(conn, data);
+    /// #         data.len()
+    /// #     }
+    /// # }
+    /// use hotloop::sim::{NodeOptions, Script, World};
+    ///
+    /// let mut world = World::new(1);
+    /// let server = world.node("server", NodeOptions::default(), Echo);
+    /// let addr = world.addr(server, 7);
+    /// world.net(server).listen(addr)?;
+    /// let host = world.host("client");
+    /// let client = world.play(host, addr, Script::new().expect_end());
+    /// world.run_for(Duration::from_secs(1));
+    /// let Echo = world.shut(server);
+    /// world.run_for(Duration::from_secs(1));
+    /// assert!(world.state(client).is_done, "the kernel has closed the connection");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn shut<H: Handler + 'static>(&mut self, node: Node<H>) -> H {
         // Refuses before anything is taken.
         self.handler(node);

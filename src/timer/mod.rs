@@ -21,6 +21,47 @@ use heap::{Entry, Heap};
 ///
 /// Either way the timer never fires early and never drifts: it is due at its first deadline plus
 /// whole periods.
+///
+/// # Examples
+///
+/// A loop that was away for 95 ms, in simulation:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotloop::sim::{NodeOptions, World};
+/// use hotloop::{ConnId, Handler, Missed, Net, TimerId};
+///
+/// #[derive(Default)]
+/// struct Counts {
+///     skip: u32,
+///     burst: u32,
+/// }
+///
+/// impl Handler for Counts {
+///     fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+///         data.len()
+///     }
+///
+///     fn on_timer(&mut self, _: &mut Net, _: TimerId, token: u64) {
+///         let count = if token == 0 { &mut self.skip } else { &mut self.burst };
+///         *count += 1;
+///     }
+/// }
+///
+/// let (mut world, ms) = (World::new(1), Duration::from_millis);
+/// let (_, mut event_loop) = world.attach("server", NodeOptions::default())?;
+/// event_loop.net().start_repeating(ms(10), Missed::Skip, 0);
+/// event_loop.net().start_repeating(ms(10), Missed::Burst, 1);
+/// world.run_for(ms(95)); // nobody gives the loop a turn
+///
+/// let mut counts = Counts::default();
+/// event_loop.turn(&mut counts, ms(0))?;
+/// assert_eq!((counts.skip, counts.burst), (1, 1), "one of each per turn");
+/// while event_loop.turn(&mut counts, ms(0))?.callbacks > 0 {}
+/// assert_eq!((counts.skip, counts.burst), (1, 9));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Missed {
     /// The timer fires once for all of them, and then at the next whole period after the current

@@ -3,6 +3,15 @@
 use super::random::{Chance, Random};
 
 /// A kind of fault that the simulator injects.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::sim::{Fault, Faults};
+///
+/// let faults = Faults::none().of(Fault::ShortRead, 0.5).of(Fault::Reset, 0.001);
+/// # let _ = faults;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Fault {
@@ -98,6 +107,16 @@ const KINDS: usize = Fault::ALL.len();
 ///
 /// [`Fault::Loss`], [`Fault::Refused`] and [`Fault::Swallowed`] belong to a
 /// [`Link`](crate::sim::Link), and [`Fault::Held`] to a partition.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::sim::{Fault, Faults, World};
+///
+/// let mut world = World::new(1);
+/// let host = world.host("server");
+/// world.faults(host, Faults::mild().of(Fault::ShortRead, 0.9));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults {
     chances: [Chance; KINDS],
@@ -183,6 +202,32 @@ impl Default for Faults {
 }
 
 /// What a world has done so far.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use hotloop::{ConnId, Handler, Net};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
+/// #         net.write(conn, data);
+/// #         data.len()
+/// #     }
+/// # }
+/// use hotloop::sim::{Fault, Faults, NodeOptions, Script, World};
+///
+/// let mut world = World::new(1);
+/// let options = NodeOptions::default().faults(Faults::none().of(Fault::ShortRead, 1.0));
+/// let server = world.node("server", options, Echo);
+/// let addr = world.addr(server, 7);
+/// world.net(server).listen(addr)?;
+/// let host = world.host("client");
+/// world.play(host, addr, Script::new().send("hello").expect("hello"));
+/// world.run_for(Duration::from_secs(1));
+/// assert!(world.report().count(Fault::ShortRead) > 0, "the test has met what it is for");
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {

@@ -8,6 +8,18 @@ use super::faults::Faults;
 use super::random::Chance;
 
 /// How a simulated kernel speaks to the loop.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::sim::{Dialect, NodeOptions};
+///
+/// for dialect in [Dialect::Readiness, Dialect::Completion] {
+///     let options = NodeOptions::default().dialect(dialect);
+///     // … the same test on both
+///     # let _ = options;
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Dialect {
     /// As epoll does: edges say that a call may succeed; sends and closes are done when they
@@ -20,6 +32,21 @@ pub enum Dialect {
 }
 
 /// What can be set for a simulated host with a loop.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::Config;
+/// use hotloop::sim::{Faults, NodeOptions};
+/// use std::time::Duration;
+///
+/// let options = NodeOptions::default()
+///     .config(Config::default().max_connections(100))
+///     .faults(Faults::mild())
+///     .send_buffer_bytes(700)
+///     .turn_cost(Duration::from_micros(20), Duration::from_millis(1));
+/// # let _ = options;
+/// ```
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
     pub(crate) config: Config,
@@ -121,6 +148,21 @@ impl NodeOptions {
 ///
 /// What TCP makes of the packets is simulated as a whole: none is lost for good, none overtakes
 /// another of its connection; they come late.
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::sim::Link;
+/// use std::time::Duration;
+///
+/// let link = Link::wifi()
+///     .latency(Duration::from_millis(40))
+///     .jitter(Duration::from_millis(20))
+///     .bandwidth(1 << 20)
+///     .loss(0.01)
+///     .segment_max_bytes(1_460);
+/// # let _ = link;
+/// ```
 #[derive(Debug, Clone)]
 pub struct Link {
     pub(super) latency: Duration,

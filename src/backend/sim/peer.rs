@@ -16,6 +16,25 @@ use super::trace::{HostIndex, What};
 ///
 /// What arrives and is not expected is read and kept in
 /// [`World::received`](crate::sim::World::received).
+///
+/// # Examples
+///
+/// ```
+/// use hotloop::sim::Script;
+/// use std::time::Duration;
+///
+/// let script = Script::new()
+///     .send("HELLO\n")
+///     .expect("WELCOME\n")
+///     .wait(Duration::from_secs(1))
+///     .stop_reading()
+///     .send(vec![b'x'; 100_000])
+///     .wait(Duration::from_secs(5))
+///     .start_reading()
+///     .finish()
+///     .expect_end();
+/// # let _ = script;
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     steps: VecDeque<Step>,
@@ -105,6 +124,22 @@ impl Script {
 }
 
 /// How far the connection of a peer without a loop is.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotloop::sim::{Progress, World};
+///
+/// let mut world = World::new(1);
+/// let (host, nobody) = (world.host("client"), world.host("nobody"));
+/// let addr = world.addr(nobody, 80);
+/// let peer = world.connect(host, addr);
+/// assert_eq!(world.state(peer).progress, Progress::Connecting);
+/// world.run_for(Duration::from_secs(1));
+/// assert!(matches!(world.state(peer).progress, Progress::Failed(_)), "nobody listens");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Its SYN is on the way.
@@ -118,6 +153,23 @@ pub enum Progress {
 }
 
 /// What can be seen of a peer without a loop.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use hotloop::sim::{Script, World};
+///
+/// let mut world = World::new(1);
+/// let (host, other) = (world.host("client"), world.host("server"));
+/// let addr = world.serve(other, 80, Script::new().send("hello").finish());
+/// let peer = world.connect(host, addr);
+/// world.run_for(Duration::from_secs(1));
+/// let state = world.state(peer);
+/// assert!(state.read_closed && !state.is_reset);
+/// assert_eq!((state.received_bytes, state.remote), (5, addr));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerState {
