@@ -8,7 +8,8 @@ use hotloop::sim::{
     Dialect, Fault, Faults, Host, Link, Node, NodeOptions, Peer, Progress, Script, World,
 };
 use hotloop::{
-    CloseReason, Config, ConnId, ConnOptions, Errno, Handler, Limit, ListenerId, Net, TimeoutKind,
+    CloseReason, Config, ConnId, ConnOptions, Detached, Errno, Handler, Limit, ListenerId, Net,
+    TimeoutKind,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -500,5 +501,45 @@ fn a_connection_may_be_settled_in_a_callback_that_panics_afterwards() {
         assert_eq!(message, "as it was told");
         world.run_for(SECOND);
         assert_eq!(world.handler(server).0, [CloseReason::PeerClosed]);
+    }
+}
+
+/// Keeps what it releases.
+#[derive(Default)]
+struct Keeps(Vec<Detached>);
+
+impl Handler for Keeps {
+    fn on_accept(&mut self, net: &mut Net, conn: ConnId, _: ListenerId) {
+        assert!(net.release(conn), "it is open");
+    }
+
+    fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+        data.len()
+    }
+
+    fn on_release(&mut self, _: &mut Net, _: ConnId, detached: Detached) {
+        self.0.push(detached);
+    }
+}
+
+/// Found by the model test: `on_release` did not reach the handler of a node, and the connection
+/// was closed.
+#[test]
+fn the_handler_of_a_node_is_given_what_it_releases() {
+    for dialect in DIALECTS {
+        let mut world = World::new(1);
+        let options = NodeOptions::default().dialect(dialect);
+        let server = world.node("server", options, Keeps::default());
+        let addr = world.addr(server, 7);
+        world.net(server).listen(addr).expect("the port is free");
+        let client = world.host("client");
+        let peer = world.connect(client, addr);
+        world.run_for(SECOND);
+        assert_eq!(world.handler(server).0.len(), 1);
+        assert_eq!(world.state(peer).progress, Progress::Open);
+        assert!(world.trace().contains("on_release conn#0.1"), "{}", world.trace());
+        world.handler(server).0.clear();
+        world.run_for(SECOND);
+        assert!(world.state(peer).read_closed, "dropping it closes it");
     }
 }

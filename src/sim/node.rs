@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::backend::Detached;
 use crate::backend::sim::{HostIndex, Shared, What};
 use crate::checked::Checked;
 use crate::error::{CloseReason, ListenerError};
@@ -163,6 +164,11 @@ impl<H: Handler> Handler for Observed<H> {
     fn on_read_closed(&mut self, net: &mut Net, conn: ConnId, rest: &[u8]) {
         self.note("on_read_closed", Some(conn.0), rest.len() as u64);
         self.checked.on_read_closed(net, conn, rest);
+    }
+
+    fn on_release(&mut self, net: &mut Net, conn: ConnId, detached: Detached) {
+        self.note("on_release", Some(conn.0), detached.queued().len() as u64);
+        self.checked.on_release(net, conn, detached);
     }
 
     fn on_close(&mut self, net: &mut Net, conn: ConnId, reason: CloseReason, dropped_bytes: u64) {
