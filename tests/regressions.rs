@@ -241,6 +241,16 @@ fn a_receive_that_fails_behind_the_own_fin_takes_nothing_from_the_peer(kind: Kin
     assert_eq!(rig.received(peer), b"that was all");
 }
 
+/// Found by the model test: a pooled buffer that costs more than its bytes passed the limit.
+fn an_adopted_connection_that_fits_the_buffers_is_not_closed_for_them(kind: Kind) {
+    let mut rig = Rig::with(kind, Config::default().global_buffer_bytes(4000));
+    let (_, conn) = rig.client();
+    let detached = rig.release(conn).with_unread(b"no page, but three words");
+    let again = rig.event_loop.net().adopt(detached).expect("there is room for its bytes");
+    rig.until("its bytes", |rig| rig.handler.consumed == b"no page, but three words");
+    assert!(rig.event_loop.net().is_open(again), "{:?}", rig.handler.calls);
+}
+
 on_every_backend!(
     bytes_that_came_in_time_count_though_the_loop_is_late,
     a_connect_that_was_done_in_time_counts_though_the_loop_is_late,
@@ -248,6 +258,7 @@ on_every_backend!(
     a_shutdown_that_meets_a_reset_tells_the_reset,
     a_stop_outlives_close_all,
     a_zero_timer_of_on_turn_start_means_the_next_turn,
+    an_adopted_connection_that_fits_the_buffers_is_not_closed_for_them,
 );
 
 // The scripted peer takes not one byte more, or exactly so many; a kernel has buffers.

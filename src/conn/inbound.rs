@@ -13,6 +13,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Bytes that were received elsewhere, in a buffer that holds no more than them.
+    pub(crate) fn whole(mut bytes: Vec<u8>) -> Kept {
+        bytes.shrink_to_fit();
+        Kept { bytes, start: 0 }
+    }
+
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

@@ -138,7 +138,7 @@ impl Net {
             if let Some(conn) = self.conns.get_mut(id.0) {
                 conn.received_bytes = unread.len() as u64;
             }
-            self.keep(id, &unread);
+            self.keep_whole(id, unread);
             self.mark(id, Flags::SHOW_KEPT);
         }
         self.mark_dirty(id);

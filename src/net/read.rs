@@ -217,6 +217,14 @@ impl Net {
         self.put_kept(id, kept);
     }
 
+    /// Keeps bytes that a connection brings along. They cost what they are and no more: for that
+    /// its adoption has found room.
+    pub(crate) fn keep_whole(&mut self, id: ConnId, bytes: Vec<u8>) {
+        let kept = Box::new(Kept::whole(bytes));
+        self.buffered_bytes += kept.cost();
+        self.put_kept(id, kept);
+    }
+
     /// Puts kept bytes back into their connection, and closes it if they are too many.
     pub(crate) fn put_kept(&mut self, id: ConnId, kept: Box<Kept>) {
         let takes = |conn: &&mut Conn| matches!(conn.phase, Phase::Open | Phase::Releasing);
