@@ -17,6 +17,7 @@ pub enum Place {
     ListenerError,
     TurnStart,
     TurnEnd,
+    Release,
 }
 
 const PLACES: &[Place] = &[
@@ -32,6 +33,7 @@ const PLACES: &[Place] = &[
     Place::ListenerError,
     Place::TurnStart,
     Place::TurnEnd,
+    Place::Release,
 ];
 
 /// The counts of one run, or of many.

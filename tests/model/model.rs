@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
-use hotloop::{CloseReason, ConnId, Handler, ListenerError, ListenerId, Net, TimerId};
+use hotloop::{CloseReason, ConnId, Detached, Handler, ListenerError, ListenerId, Net, TimerId};
 
 use crate::clock::Clock;
 use crate::counts::{Counts, Place};
+use crate::hand_over::Loose;
 use crate::mail::Mail;
 use crate::program::{Answer, Consume, Dialled, Limits, Op, Setup};
 use crate::random::Pattern;
@@ -42,6 +43,10 @@ pub struct Model {
     pub is_calm: bool,
     pub wake_due: bool,
     pub mail: Mail,
+    /// Connections that are out of the loop and come back when a later turn starts.
+    pub loose: Vec<Loose>,
+    /// How many connections this loop has adopted.
+    pub adopted: u64,
     accepts: BTreeMap<ListenerId, u32>,
 }
 
@@ -66,6 +71,8 @@ impl Model {
             is_calm: false,
             wake_due: false,
             mail: Mail::default(),
+            loose: Vec::new(),
+            adopted: 0,
             accepts: BTreeMap::new(),
         }
     }
@@ -78,12 +85,13 @@ impl Model {
         self.clock = Clock::default();
         self.wake_due = false;
         self.mail.end();
-        self.refused = 0;
+        (self.refused, self.adopted) = (0, 0);
         self.special.clear();
+        self.loose.clear();
         self
     }
 
-    fn next_answer(&mut self) -> Answer {
+    pub fn next_answer(&mut self) -> Answer {
         let plain = Answer { ops: Vec::new(), consume: Consume::All, closes: true };
         if self.is_calm {
             return plain;
@@ -94,6 +102,12 @@ impl Model {
     /// Does what the program says for this callback; returns the rest of the answer.
     fn answer(&mut self, place: Place, net: &mut Net, this: Option<ConnId>) -> Answer {
         let answer = self.next_answer();
+        self.perform(place, net, this, &answer);
+        answer
+    }
+
+    /// Does the operations of an answer.
+    pub fn perform(&mut self, place: Place, net: &mut Net, this: Option<ConnId>, answer: &Answer) {
         self.place = place;
         for op in &answer.ops {
             if *op == Op::Panic {
@@ -107,7 +121,6 @@ impl Model {
             self.operate(net, this, *op);
         }
         self.place = Place::Between;
-        answer
     }
 
     /// The record of a connection that the loop tells something about.
@@ -119,7 +132,7 @@ impl Model {
         conn
     }
 
-    fn add(&mut self, id: ConnId, conn: Conn) {
+    pub fn add(&mut self, id: ConnId, conn: Conn) {
         let old = self.conns.insert(id, conn);
         assert!(old.is_none(), "C2: {id} was given out twice");
     }
@@ -189,7 +202,7 @@ impl Handler for Model {
         assert!(!conn.read_closed, "C7: {id}: on_data after on_read_closed");
         let news = data.len() > conn.left || (conn.resumed && data.len() == conn.left);
         assert!(news, "C7: {id}: {} shown again without news: {}", conn.left, data.len());
-        conn.resumed = false;
+        (conn.resumed, conn.show_due) = (false, false);
         self.check_content(id, data);
         let conn = self.conns.get_mut(&id).expect("it was there");
         conn.left = data.len();
@@ -221,7 +234,7 @@ impl Handler for Model {
         assert!(!conn.is_paused, "C13: {id}: on_read_closed while paused");
         assert!(!conn.read_closed, "C7: {id}: on_read_closed twice");
         assert_eq!(rest.len(), conn.left, "C7: {id}: the rest is not what was left");
-        conn.read_closed = true;
+        (conn.read_closed, conn.show_due) = (true, false);
         self.check_content(id, rest);
         let conn = self.conns.get_mut(&id).expect("it was there");
         let total = conn.consumed + rest.len() as u64;
@@ -235,12 +248,17 @@ impl Handler for Model {
         }
     }
 
+    fn on_release(&mut self, net: &mut Net, id: ConnId, detached: Detached) {
+        self.released(net, id, detached);
+    }
+
     fn on_close(&mut self, net: &mut Net, id: ConnId, reason: CloseReason, dropped_bytes: u64) {
         let Some(conn) = self.conns.get(&id) else { panic!("C2: {id}: on_close, and unknown") };
         assert!(conn.end.is_none(), "C1: {id}: a second on_close");
         let stats = net.conn_stats(id).expect("C5: getters work in on_close");
-        assert_eq!(stats.accepted_bytes, conn.accepted, "C8: {id}: accepted bytes");
-        assert_eq!(stats.sent_bytes + dropped_bytes, conn.accepted, "C8: {id}: sent and dropped");
+        let accepted = conn.own_accepted();
+        assert_eq!(stats.accepted_bytes, accepted, "C8: {id}: accepted bytes");
+        assert_eq!(stats.sent_bytes + dropped_bytes, accepted, "C8: {id}: sent and dropped");
         self.check_reason(net, id, reason, dropped_bytes);
         let conn = self.conns.get_mut(&id).expect("it was there");
         (conn.end, conn.was_stuck) = (Some((reason, dropped_bytes)), conn.has_been_stuck(net));
@@ -273,6 +291,7 @@ impl Handler for Model {
     fn on_turn_start(&mut self, net: &mut Net) {
         self.accepts.clear();
         self.clock.turn_starts(net);
+        self.adopt_loose(net);
         for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.end.is_none()) {
             conn.turn_starts(net, *id);
         }
@@ -285,6 +304,7 @@ impl Handler for Model {
     fn on_turn_end(&mut self, net: &mut Net) {
         self.clock.turn_ends(net);
         self.check_totals(net);
+        self.check_hand_overs(net);
         for (id, conn) in self.conns.iter_mut().filter(|(_, conn)| conn.is_live()) {
             if let Some(what) = conn.turn_ends(net, *id) {
                 panic!("{what}: {id}: {conn:?}");

@@ -63,6 +63,10 @@ impl Model {
                 self.wake_due = true;
                 self.mail.post(net);
             }
+            Op::HandOver(target, adoption) => {
+                let id = self.resolve(this, target);
+                self.hand_over(net, id, adoption);
+            }
             Op::Panic => {}
         }
     }
@@ -270,17 +274,19 @@ impl Model {
         assert_eq!(counted, (there, there), "C1: connections");
         assert_eq!(stats.listeners, self.listeners.len(), "C1: listeners");
         assert_eq!(stats.refused_writes, self.refused, "C8: refused writes");
+        assert_eq!(stats.adopted, self.adopted, "C1: adopted connections");
     }
 }
 
 /// What the loop counts of an open connection.
 fn check_counts(net: &Net, this: Option<ConnId>, id: ConnId, conn: &Conn) {
     let stats = net.conn_stats(id).expect("it is open");
-    let shown = conn.consumed + conn.left as u64;
+    let shown = conn.consumed - conn.consumed_before + conn.left as u64;
     assert_eq!(stats.received_bytes, shown, "C7: {id}: received and shown");
     let queued = net.queued_bytes(id) as u64;
-    assert_eq!(stats.accepted_bytes, conn.accepted, "C8: {id}: accepted bytes");
-    assert_eq!(stats.sent_bytes + queued, conn.accepted, "C8: {id}: sent and queued");
+    let accepted = conn.own_accepted();
+    assert_eq!(stats.accepted_bytes, accepted, "C8: {id}: accepted bytes");
+    assert_eq!(stats.sent_bytes + queued, accepted, "C8: {id}: sent and queued");
     if this != Some(id) {
         assert_eq!(stats.kept_bytes, conn.left, "C7: {id}: kept");
     }

@@ -1,7 +1,7 @@
 //! What a connection is owed for writes that were pressed or refused (C9).
 
 /// What one segment of a queue costs beside its payload, by the docs of `Net::queued_cost`.
-const SEGMENT: usize = 128;
+pub const SEGMENT: usize = 128;
 /// What a segment that is not the last one of a long write holds at least.
 const SEGMENT_BYTES_MIN: usize = 4096;
 /// The room that a shared segment closes off at most.

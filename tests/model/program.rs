@@ -133,6 +133,17 @@ pub enum Op {
     RefreshNow,
     Look(Target),
     Panic,
+    /// Out of the loop and into it again.
+    HandOver(Target, Adoption),
+}
+
+/// How a connection that is handed over comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adoption {
+    /// When a later turn starts, not inside `on_release`.
+    pub is_late: bool,
+    /// With limits of its own, or the loop's.
+    pub is_special: bool,
 }
 
 /// Who is connected to.
@@ -176,6 +187,7 @@ pub const OPS: &[&str] = &[
     "Look",
     "Panic",
     "Wake",
+    "HandOver",
 ];
 
 impl Op {
@@ -203,6 +215,7 @@ impl Op {
             Op::Look(_) => 19,
             Op::Panic => 20,
             Op::Wake => 21,
+            Op::HandOver(..) => 22,
         }
     }
 }
@@ -307,8 +320,56 @@ impl Setup {
     }
 }
 
+/// How the program of a seed is drawn. What is added later draws from a generator of its own, so
+/// that a seed that has found something goes on to stand for the same program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawing {
+    /// Without handing over.
+    Plain,
+    /// All there is.
+    Full,
+}
+
 /// Draws a program.
-pub fn draw(seed: u64) -> Program {
+pub fn draw(seed: u64, drawing: Drawing) -> Program {
+    let mut program = draw_plain(seed);
+    if drawing == Drawing::Full {
+        add_hand_overs(&mut program);
+    }
+    program
+}
+
+/// Has three programs of four hand connections over, some rarely and some at every turn.
+fn add_hand_overs(program: &mut Program) {
+    let mut random = Random::new(program.seed ^ 2);
+    let one_of = [0, 30, 12, 5][random.below(4) as usize];
+    if one_of == 0 {
+        return;
+    }
+    for answer in &mut program.answers {
+        if random.below(one_of) == 0 {
+            let place = random.below(answer.ops.len() as u64 + 1) as usize;
+            answer.ops.insert(place, draw_hand_over(&mut random));
+        }
+    }
+    let mut place = 0;
+    while place < program.acts.len() {
+        if random.below(2 * one_of) == 0 {
+            let op = draw_hand_over(&mut random);
+            program.acts.insert(place, (draw_delay(&mut random), Act::Outside(op)));
+            place += 1;
+        }
+        place += 1;
+    }
+}
+
+fn draw_hand_over(random: &mut Random) -> Op {
+    let target = draw_target(random);
+    let adoption = Adoption { is_late: random.below(3) == 0, is_special: random.below(3) == 0 };
+    Op::HandOver(target, adoption)
+}
+
+fn draw_plain(seed: u64) -> Program {
     let mut random = Random::new(seed);
     let setup = draw_setup(&mut random);
     let count = 30 + random.below(60);

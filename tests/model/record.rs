@@ -7,7 +7,7 @@ use std::time::Duration;
 use hotloop::{CloseReason, ConnId, Net, Time};
 
 use crate::pressure::Pressure;
-use crate::program::{Dialled, Limits};
+use crate::program::{Adoption, Dialled, Limits};
 
 /// What the model knows of a connection.
 #[derive(Debug, Clone)]
@@ -46,7 +46,26 @@ pub struct Conn {
     pub was_stuck: bool,
     /// Since when it has to end: closed here, or `Closed` was answered though nobody had.
     pub ends_since: Option<Time>,
+    pub release: Release,
+    /// Bytes of the streams that were consumed and sent under an earlier id.
+    pub consumed_before: u64,
+    pub sent_before: u64,
+    /// Bytes it brought along have to be shown without new ones.
+    pub show_due: bool,
     seen: Seen,
+}
+
+/// How far the release of a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    No,
+    /// `on_release` is due.
+    Asked(Adoption),
+    /// It came, with so many queued bytes; whether the connection goes on under another id.
+    Told {
+        queued: u64,
+        goes_on: bool,
+    },
 }
 
 /// What was seen of a connection when turns began, for deadlines that must not come early.
@@ -61,6 +80,8 @@ struct Seen {
     stuck_since: Time,
     /// How many turns in a row have ended with a deadline passed.
     late_turns: u32,
+    /// How many turns in a row have ended without what is due of a hand-over.
+    handing_turns: u32,
 }
 
 impl Conn {
@@ -92,13 +113,31 @@ impl Conn {
             has_panicked: false,
             was_stuck: false,
             ends_since: None,
+            release: Release::No,
+            consumed_before: 0,
+            sent_before: 0,
+            show_due: false,
             seen: still,
         }
     }
 
     /// Whether the handler may still be told anything but the end.
     pub fn is_live(&self) -> bool {
-        self.end.is_none() && !self.is_closed && !self.is_aborted && !self.has_panicked
+        self.end.is_none()
+            && !self.is_closed
+            && !self.is_aborted
+            && !self.has_panicked
+            && self.release == Release::No
+    }
+
+    /// Whether its id has ended and the connection has not.
+    pub fn goes_on(&self) -> bool {
+        matches!(self.release, Release::Told { goes_on: true, .. })
+    }
+
+    /// How many bytes were accepted under this id, those that it brought along included.
+    pub fn own_accepted(&self) -> u64 {
+        self.accepted - self.sent_before
     }
 
     pub fn takes_writes(&self) -> bool {
@@ -158,6 +197,26 @@ impl Conn {
     pub fn has_been_stuck(&self, net: &Net) -> bool {
         let seen = net.now().since(self.seen.stuck_since);
         self.is_open && seen >= Duration::from_millis(self.limits.stall_ms)
+    }
+
+    /// Its release was asked for, and is due from here on.
+    pub fn is_asked_for(&mut self, adoption: Adoption) {
+        self.release = Release::Asked(adoption);
+        self.seen.handing_turns = 0;
+    }
+
+    /// A turn ends: returns whether its release, or the showing of what it brought along, was due
+    /// in the one before. `is_due`: nothing is in flight that a release would wait for; `is_open`:
+    /// the loop has not closed it for a limit.
+    pub fn hand_over_is_late(&mut self, is_due: bool, is_open: bool) -> bool {
+        let waits = match self.release {
+            Release::No => self.show_due && is_open && !self.is_paused,
+            Release::Asked(_) => is_due && !self.overridden && !self.has_panicked,
+            Release::Told { .. } => false,
+        };
+        let waits = waits && self.end.is_none();
+        self.seen.handing_turns = if waits { self.seen.handing_turns + 1 } else { 0 };
+        self.seen.handing_turns > 1
     }
 
     /// A turn ends: returns whether something that is due has not come since the one before.

@@ -392,7 +392,7 @@ impl Run<'_> {
 
     /// What the peers have read is what was written to them, from its beginning (C5, C7, C8).
     fn check_peers(&mut self) {
-        let ended = |conn: &&Conn| conn.is_open && !conn.is_own;
+        let ended = |conn: &&Conn| conn.is_open && !conn.is_own && !conn.goes_on();
         let ends: BTreeMap<u64, Conn> = self
             .model()
             .conns
@@ -442,11 +442,12 @@ impl Run<'_> {
             let all = (conn.accepted, 0, true, false);
             assert_eq!(got, all, "C5: {peer:?}, closed with {reason}: bytes, dropped, FIN, RST");
         }
-        if reason == CloseReason::LocalAbort && !is_disturbed {
+        let loses = reason == CloseReason::Released && dropped > 0;
+        if (reason == CloseReason::LocalAbort || loses) && !is_disturbed {
             // Behind both FINs there is nothing to reset.
             let early = &self.model().outside.finished_early;
             let is_over = state.read_closed && early.contains(&conn.key) || self.was_cut;
-            assert!(state.is_reset || is_over, "C5: {peer:?}: aborted without a reset: {state:?}");
+            assert!(state.is_reset || is_over, "C5: {peer:?}: {reason} without a reset: {state:?}");
         }
     }
 }

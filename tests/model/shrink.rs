@@ -6,7 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Once;
 
-use crate::program::{Act, Answer, Program, draw};
+use crate::program::{Act, Answer, Drawing, Program, draw};
 use crate::run::{Outcome, run, trace_of};
 
 /// How many runs shrinking may take.
@@ -23,8 +23,8 @@ thread_local! {
 }
 
 /// Runs the program of a seed; what went wrong as an error.
-pub fn try_seed(seed: u64, twice: bool) -> Result<Outcome, String> {
-    let program = draw(seed);
+pub fn try_seed(seed: u64, drawing: Drawing, twice: bool) -> Result<Outcome, String> {
+    let program = draw(seed, drawing);
     let first = try_run(&program, twice)?;
     if twice {
         let second = try_run(&program, true)?;
@@ -71,13 +71,13 @@ fn install_hook() {
 }
 
 /// Runs a seed; if it fails, shrinks its program, prints that, and fails.
-pub fn run_or_explain(seed: u64) {
-    let Err(why) = try_seed(seed, true) else { return };
+pub fn run_or_explain(seed: u64, drawing: Drawing) {
+    let Err(why) = try_seed(seed, drawing, true) else { return };
     println!("seed {seed}: {why}\nto replay it: HOTLOOP_SEED={seed}");
     let shrinks = std::env::var("HOTLOOP_SHRINK").as_deref() != Ok("0");
     // A run alone does not show that it differs from another.
     if shrinks && !why.starts_with(DIFFERENCE) {
-        explain(draw(seed), place(&why));
+        explain(draw(seed, drawing), place(&why));
     }
     panic!("seed {seed} fails: {why}");
 }

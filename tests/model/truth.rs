@@ -7,7 +7,7 @@ use hotloop::{CloseReason, ConnId, LimitKind, Net, Time, TimeoutKind};
 
 use crate::model::Model;
 use crate::program::Dialled;
-use crate::record::Conn;
+use crate::record::{Conn, Release};
 use hotloop::sim::Dialect;
 
 impl Model {
@@ -16,6 +16,14 @@ impl Model {
         let conn = self.conns[&id].clone();
         let is_true = self.has_cause(net, id, &conn, reason, dropped);
         assert!(is_true, "C4: {id}: {reason:?} is not what has happened: {conn:?}");
+        if let Release::Told { queued, .. } = conn.release {
+            let told = if conn.has_panicked {
+                CloseReason::HandlerPanicked
+            } else {
+                CloseReason::Released
+            };
+            assert_eq!((reason, dropped), (told, queued), "C4: {id}: it was given away");
+        }
         if conn.is_aborted {
             assert_eq!(reason, CloseReason::LocalAbort, "C5: {id}: it was open and aborted");
         }
@@ -64,6 +72,7 @@ impl Model {
                 conn.dialled.is_some() && !conn.is_open
             }
             CloseReason::HandlerPanicked => conn.has_panicked,
+            CloseReason::Released => matches!(conn.release, Release::Told { .. }),
             _ => false,
         }
     }
@@ -99,6 +108,7 @@ impl Model {
         self.is_calm = true;
         self.outside.finished_early = self.outside.finished.clone();
         self.clock.cancel_all(net);
+        self.adopt_loose(net);
     }
 
     /// Peers whose connections are paused here: they are not read from. Behind both FINs a reset

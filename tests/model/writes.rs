@@ -119,7 +119,7 @@ impl Model {
     }
 
     /// How much writes may have queued: the last eighth of all buffers is for input.
-    fn write_limit(&self) -> usize {
+    pub fn write_limit(&self) -> usize {
         let limit = self.setup.global_buffer_bytes;
         limit - limit / 8
     }
