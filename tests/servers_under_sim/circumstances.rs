@@ -28,14 +28,24 @@ pub(crate) struct Place<H> {
     pub(crate) is_narrow: bool,
     /// There are not descriptors for all: clients that wait are served when others have gone.
     pub(crate) is_scarce: bool,
-    /// There are partitions.
-    is_cut: bool,
+    /// There are partitions, and a reset that meets one is lost.
+    pub(crate) is_cut: bool,
 }
 
 impl<H: Handler + 'static> Place<H> {
     /// Draws everything but what the clients say; `conn` is what the server's `main` would set.
     pub(crate) fn new(seed: u64, handler: H, conn: ConnOptions) -> Place<H> {
+        Place::with(seed, conn, |_| handler)
+    }
+
+    /// Makes the handler in the world: one that has to know of another host.
+    pub(crate) fn with(
+        seed: u64,
+        conn: ConnOptions,
+        handler: impl FnOnce(&mut World) -> H,
+    ) -> Place<H> {
         let mut world = World::new(seed);
+        let handler = handler(&mut world);
         // A reset that meets a partition leaves half a connection, which only a timeout ends.
         let conn =
             conn.linger_timeout(PATIENCE).write_stall_timeout(PATIENCE).idle_timeout(PATIENCE);
@@ -107,16 +117,23 @@ impl<H: Handler + 'static> Place<H> {
 
     /// Whether this connection's end is excused: something on record has cut it.
     pub(crate) fn is_cut(&self, peer: Peer) -> bool {
+        self.has_deadly_faults() && self.has_failed(peer)
+    }
+
+    /// Whether anything on record has cut or refused connections.
+    pub(crate) fn has_deadly_faults(&self) -> bool {
         let deadly = [
             Fault::Reset,
             Fault::SendError,
             Fault::RecvError,
             Fault::AcceptError,
+            Fault::ConnectError,
+            Fault::SelfConnect,
             Fault::Refused,
             Fault::Swallowed,
         ];
         let report = self.world.report();
-        deadly.iter().any(|kind| report.count(*kind) > 0) && self.has_failed(peer)
+        deadly.iter().any(|kind| report.count(*kind) > 0)
     }
 
     /// Whether nothing more can come of this connection.
