@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = os.path.join(ROOT, os.environ.get("CARGO_TARGET_DIR", "target"))
@@ -63,10 +64,27 @@ class Server:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(PATIENCE_S)
 
+    def descriptors(self):
+        """Returns how many descriptors it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def wait_for_descriptors(self, count):
+        """Waits until it has so many open: its connections have come, or are gone."""
+        await_true(f"{self.name} has {count} descriptors", lambda: self.descriptors() == count)
+
     def memory_kib(self, field):
         """Returns a figure of /proc/PID/status, VmRSS or VmHWM (its peak)."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             return int(re.search(rf"^{field}:\s+([0-9]+) kB", status.read(), re.M)[1])
+
+
+def await_true(what, holds):
+    """Waits until something holds that tells nobody when it does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
+        time.sleep(0.005)
 
 
 def receive(sock, size):
