@@ -23,7 +23,8 @@ pub enum BackendKind {
     /// one.
     #[default]
     Auto,
-    /// Linux epoll, edge-triggered (`epoll(7)`). Linux only.
+    /// Linux epoll, edge-triggered (`epoll(7)`). Elsewhere no loop can be had
+    /// with it ([`io::ErrorKind::Unsupported`]).
     Epoll,
     /// What the crate `polling` finds: epoll, kqueue, event ports, IOCP or `poll(2)`. On Linux it
     /// makes five system calls per wait where [`Epoll`](BackendKind::Epoll) makes one, and is

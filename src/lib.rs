@@ -125,6 +125,7 @@ pub use net::{Net, Sent, SocketId};
 pub use options::{ConnOptions, Limit, ListenOptions, SlowConsumer};
 pub use socket_option::{Keepalive, OptionName, SocketOption, TcpInfo};
 pub use stats::{ClosesByReason, ConnStats, LoopStats};
+pub use sys::poll_fd::PollFd;
 pub use sys::socket_fd::SocketFd;
 pub use time::Time;
 pub use timer::Missed;

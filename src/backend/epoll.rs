@@ -7,7 +7,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 
 use socket2::Socket;
@@ -22,9 +22,10 @@ use crate::segment::Pieces;
 use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
 use crate::sys::epoll::{self, Poller, Ready};
 use crate::sys::errno;
+use crate::sys::poll_fd::PollFd;
 use crate::sys::socket_fd::SocketFd;
 use crate::sys::wake::EventFd;
-use crate::sys::{clock, option, process, socket};
+use crate::sys::{clock, option, process, socket, stream};
 use crate::throttle::Throttle;
 use crate::time::Time;
 
@@ -116,7 +117,7 @@ impl Backend for Epoll {
         Arc::clone(&self.wake) as Arc<dyn Signal>
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<PollFd<'_>> {
         Some(self.poller.as_fd())
     }
 
@@ -195,7 +196,7 @@ impl Backend for Epoll {
 
     fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
         let socket = socket.system()?;
-        let peer = socket::check_stream(&socket).and_then(|peer| {
+        let peer = stream::check_stream(&socket).and_then(|peer| {
             option::prepare(&socket, options)?;
             self.poller.add(socket.as_raw_fd(), CONN_MASK, key.bits())?;
             Ok(peer)
@@ -205,7 +206,7 @@ impl Backend for Epoll {
 
     fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
         let socket = socket.system()?;
-        let local = socket::check_listener(&socket).and_then(|local| {
+        let local = stream::check_listener(&socket).and_then(|local| {
             self.poller.add(socket.as_raw_fd(), LISTENER_MASK, key.bits())?;
             Ok(local)
         });

@@ -7,6 +7,7 @@
 //!
 //! This layer knows nothing of handlers, connections' states, queues or timers.
 
+#[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 mod gather;
 mod loose;
@@ -18,7 +19,6 @@ mod stored_options;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 pub use loose::{AdoptError, Detached, DetachedListener, SendSide};
@@ -31,6 +31,7 @@ use crate::options::{ConnOptions, ListenOptions, invalid};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
 use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
+use crate::sys::poll_fd::PollFd;
 use crate::sys::poller::Mode;
 use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
@@ -165,7 +166,7 @@ pub(crate) trait Backend {
     fn signal(&self) -> Arc<dyn Signal>;
 
     /// Returns a descriptor that is readable when a wait would return events.
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>>;
+    fn poll_fd(&self) -> Option<PollFd<'_>>;
 
     /// Returns how many connections the system allows.
     fn connections_max(&self) -> usize;
@@ -267,12 +268,23 @@ pub(crate) fn open(config: &Config) -> io::Result<Box<dyn Backend>> {
     };
     match kind {
         BackendKind::Portable => Ok(Box::new(portable::Portable::new(portable_mode(config)?)?)),
-        BackendKind::Epoll | BackendKind::Auto => Ok(Box::new(epoll::Epoll::new()?)),
+        BackendKind::Epoll | BackendKind::Auto => open_epoll(),
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_epoll() -> io::Result<Box<dyn Backend>> {
+    Ok(Box::new(epoll::Epoll::new()?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_epoll() -> io::Result<Box<dyn Backend>> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "epoll: this system has none"))
 }
 
 fn kind_of_environment() -> io::Result<BackendKind> {
     match variable("HOTLOOP_BACKEND")?.as_deref() {
+        None | Some("auto") if cfg!(not(target_os = "linux")) => Ok(BackendKind::Portable),
         None | Some("auto" | "epoll") => Ok(BackendKind::Epoll),
         Some("portable") => Ok(BackendKind::Portable),
         Some(name) => {

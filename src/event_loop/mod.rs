@@ -7,7 +7,6 @@ mod service;
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::backend::{self, Backend, Event};
@@ -17,6 +16,7 @@ use crate::conn::inbound::Kept;
 use crate::handler::Handler;
 use crate::net::{Net, Next};
 use crate::recv_memory::{Lent, RecvMemory};
+use crate::sys::poll_fd::PollFd;
 use crate::timer::{Due, Task};
 use crate::wake::Waker;
 
@@ -46,8 +46,9 @@ use crate::wake::Waker;
 ///
 /// # Portability
 ///
-/// On Linux the loop runs on `epoll(7)`, edge-triggered; [`Config::backend`] chooses. Every
-/// backend passes the same contract.
+/// On Linux the loop runs on `epoll(7)`, edge-triggered, and elsewhere on what the crate `polling`
+/// finds; [`Config::backend`] chooses. Every backend passes the same contract on Linux. For
+/// Windows the crate is compiled and runs under wine, for macOS and FreeBSD it is compiled alone.
 ///
 /// # What is not promised
 ///
@@ -232,9 +233,9 @@ impl Loop {
     }
 
     /// Returns a descriptor that becomes readable when [`turn`](Loop::turn) has events to fold,
-    /// to nest the loop in another poller; `None` if the backend has none. Timers and pending
-    /// work are not seen there: wait no longer than [`next_wait`](Loop::next_wait).
-    pub fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+    /// to nest the loop in another poller; `None` if the backend has none, as on Windows. Timers
+    /// and pending work are not seen there: wait no longer than [`next_wait`](Loop::next_wait).
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         self.net.backend.poll_fd()
     }
 

@@ -3,12 +3,17 @@
 use std::error::Error;
 use std::io;
 
+#[cfg(unix)]
 pub(crate) use libc::{
     EADDRINUSE, EADDRNOTAVAIL, EAGAIN, EALREADY, EBADF, ECANCELED, ECONNABORTED, ECONNREFUSED,
     ECONNRESET, EFAULT, EHOSTDOWN, EHOSTUNREACH, EINPROGRESS, EINTR, EINVAL, EMFILE, ENETDOWN,
-    ENETUNREACH, ENFILE, ENOBUFS, ENOENT, ENOMEM, ENONET, ENOSPC, ENOSYS, ENOTCONN, ENOTSOCK,
-    EPERM, EPIPE, EPROTO, ETIMEDOUT,
+    ENETUNREACH, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ENOSYS, ENOTCONN, ENOTSOCK, EPERM, EPIPE, EPROTO,
+    ETIMEDOUT,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use libc::{ENOENT, ENONET};
+#[cfg(windows)]
+pub(crate) use winsock::*;
 
 use crate::error::{CloseReason, Errno, ErrorClass, TimeoutKind};
 
@@ -31,6 +36,8 @@ impl ErrorClass {
     /// | `Resource` | `OutOfMemory`, `StorageFull`, `AddrInUse`, `AddrNotAvailable` |
     /// | `Fatal` | `InvalidInput`, `Unsupported` |
     /// | `Closed` | every other |
+    ///
+    /// On Windows the numbers are those of `winsock2.h` (`WSAEWOULDBLOCK` for `EAGAIN`, and so on).
     ///
     /// What is not known counts as the end of the one connection it came from: the others have
     /// nothing to do with it. For an error that wraps another one
@@ -105,6 +112,7 @@ pub(crate) fn close_reason(errno: Errno) -> CloseReason {
 }
 
 /// Returns the error number of the call that has just failed.
+#[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn last() -> Errno {
     of_io(&io::Error::last_os_error())
@@ -117,6 +125,7 @@ pub(crate) fn of_io(error: &io::Error) -> Errno {
 }
 
 /// Turns the result of a system call, negative on failure, into one of Rust's.
+#[cfg(target_os = "linux")]
 pub(super) fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -142,6 +151,42 @@ fn of_kind(kind: io::ErrorKind) -> ErrorClass {
     }
 }
 
+/// A number that no call on this system fails with.
+#[cfg(not(target_os = "linux"))]
+pub(crate) const ENONET: i32 = -1;
+
+/// The error numbers of `winsock2.h`; `EPIPE` is what a send behind the own FIN fails with. What it
+/// does not have is C's, and no call on a socket fails with that.
+#[cfg(windows)]
+mod winsock {
+    pub(crate) use libc::{ENFILE, ENOSPC, ENOSYS, EPERM, EPROTO};
+
+    pub(crate) const ENOMEM: i32 = 8;
+    pub(crate) const ECANCELED: i32 = 995;
+    pub(crate) const EINTR: i32 = 10004;
+    pub(crate) const EBADF: i32 = 10009;
+    pub(crate) const EFAULT: i32 = 10014;
+    pub(crate) const EINVAL: i32 = 10022;
+    pub(crate) const EMFILE: i32 = 10024;
+    pub(crate) const EAGAIN: i32 = 10035;
+    pub(crate) const EINPROGRESS: i32 = 10036;
+    pub(crate) const EALREADY: i32 = 10037;
+    pub(crate) const ENOTSOCK: i32 = 10038;
+    pub(crate) const EADDRINUSE: i32 = 10048;
+    pub(crate) const EADDRNOTAVAIL: i32 = 10049;
+    pub(crate) const ENETDOWN: i32 = 10050;
+    pub(crate) const ENETUNREACH: i32 = 10051;
+    pub(crate) const ECONNABORTED: i32 = 10053;
+    pub(crate) const ECONNRESET: i32 = 10054;
+    pub(crate) const ENOBUFS: i32 = 10055;
+    pub(crate) const ENOTCONN: i32 = 10057;
+    pub(crate) const EPIPE: i32 = 10058;
+    pub(crate) const ETIMEDOUT: i32 = 10060;
+    pub(crate) const ECONNREFUSED: i32 = 10061;
+    pub(crate) const EHOSTDOWN: i32 = 10064;
+    pub(crate) const EHOSTUNREACH: i32 = 10065;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,7 +200,7 @@ mod tests {
     #[test]
     fn each_row_of_the_table_has_its_class() {
         let of = ErrorClass::of_errno;
-        let retry = [libc::EWOULDBLOCK, EAGAIN, EINTR, EINPROGRESS, EALREADY];
+        let retry = [EAGAIN, EINTR, EINPROGRESS, EALREADY];
         assert_eq!(classes(of, &retry), [ErrorClass::Retry]);
         let scarce = [EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EADDRINUSE, EADDRNOTAVAIL];
         assert_eq!(classes(of, &scarce), [ErrorClass::Resource]);

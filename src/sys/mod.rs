@@ -5,13 +5,17 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod clock;
+#[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 pub(crate) mod errno;
 pub(crate) mod memory;
 pub(crate) mod option;
+pub(crate) mod poll_fd;
 pub(crate) mod poller;
 pub(crate) mod process;
+#[cfg(target_os = "linux")]
 pub(crate) mod socket;
 pub(crate) mod socket_fd;
 pub(crate) mod stream;
+#[cfg(target_os = "linux")]
 pub(crate) mod wake;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use polling::{Event, Events, PollMode};
 use socket2::Socket;
 
+use super::poll_fd::PollFd;
+
 /// After a `fork(2)` the child has the parent's poller: what it deleted there would be gone for
 /// the parent.
 pub(crate) const IS_INHERITED: bool = cfg!(unix);
@@ -96,9 +98,15 @@ impl PortablePoller {
         Arc::clone(&self.shared)
     }
 
+    /// Returns the descriptor of the system's poller, where it is one.
     #[cfg(unix)]
-    pub(crate) fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        std::os::fd::AsFd::as_fd(&self.shared.poller)
+    pub(crate) fn poll_fd(&self) -> Option<PollFd<'_>> {
+        Some(std::os::fd::AsFd::as_fd(&self.shared.poller))
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn poll_fd(&self) -> Option<PollFd<'_>> {
+        None
     }
 
     /// Registers a socket under a number, which is not `usize::MAX`.

@@ -2,6 +2,7 @@
 
 /// Returns how many descriptors the process may have open: the soft `RLIMIT_NOFILE`
 /// (`getrlimit(2)`).
+#[cfg(unix)]
 pub(crate) fn open_files_max() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is an rlimit to write to.
@@ -11,7 +12,13 @@ pub(crate) fn open_files_max() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-#[cfg(test)]
+/// Windows has no such limit but its memory: this is far above what anybody has run.
+#[cfg(not(unix))]
+pub(crate) fn open_files_max() -> usize {
+    1 << 20
+}
+
+#[cfg(all(test, unix))]
 mod tests {
     use std::os::fd::AsRawFd;
 

@@ -14,8 +14,9 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type
 
 use super::errno::{self, EINTR};
 use super::option;
+use super::stream;
 use crate::error::Errno;
-use crate::options::{ListenOptions, invalid};
+use crate::options::ListenOptions;
 
 /// `O_NONBLOCK` belongs to the open file, which a forked or a receiving process may share and
 /// change; the flag does not. A peer that is gone must not become a SIGPIPE.
@@ -37,37 +38,6 @@ pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
-}
-
-/// Makes a socket that came from elsewhere one of ours: non-blocking and close-on-exec. Returns its
-/// peer's address.
-///
-/// # Errors
-///
-/// `ENOTCONN` if it is not connected; [`io::ErrorKind::InvalidInput`] if it is no TCP connection.
-pub(crate) fn check_stream(socket: &Socket) -> io::Result<SocketAddr> {
-    if socket.r#type()? != Type::STREAM {
-        return Err(invalid("no stream socket"));
-    }
-    // A listener has no peer: it is not connected.
-    let peer = socket.peer_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
-    prepare(socket)?;
-    Ok(peer)
-}
-
-/// Makes a listener that came from elsewhere one of ours, as [`check_stream`]. Returns its address.
-pub(crate) fn check_listener(socket: &Socket) -> io::Result<SocketAddr> {
-    if !socket.is_listener()? {
-        return Err(invalid("a socket that does not listen"));
-    }
-    let local = socket.local_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
-    prepare(socket)?;
-    Ok(local)
-}
-
-fn prepare(socket: &Socket) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    socket.set_cloexec(true)
 }
 
 /// Takes a descriptor back that was given away as a number.
@@ -175,13 +145,9 @@ pub(crate) fn take_error(fd: RawFd) -> Option<Errno> {
     }
 }
 
-/// Returns how many bytes can be received at once (`FIONREAD`, `tcp(7)`), not counting what lies
-/// behind an urgent mark; 0 if the system does not say.
+/// Returns how many bytes can be received at once, as [`stream::unread_bytes`].
 pub(crate) fn unread_bytes(fd: RawFd) -> usize {
-    let mut count: libc::c_int = 0;
-    // SAFETY: `count` is the integer that this request writes.
-    let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
-    if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
+    with(fd, |socket| Ok(stream::unread_bytes(&socket))).unwrap_or(0)
 }
 
 /// Returns the socket's own address.

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::errno::{self, EAGAIN, ECONNABORTED, EINPROGRESS, EINTR};
 use super::option;
 use crate::error::Errno;
-use crate::options::ListenOptions;
+use crate::options::{ListenOptions, invalid};
 
 /// A peer that is gone must not become a SIGPIPE; where there is no such flag `socket2` sets an
 /// option, or there is no such signal.
@@ -54,6 +54,53 @@ pub(crate) fn open(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Makes a socket that came from elsewhere one of ours: non-blocking and not inherited. Returns its
+/// peer's address.
+///
+/// # Errors
+///
+/// `ENOTCONN` if it is not connected; [`io::ErrorKind::InvalidInput`] if it is no TCP connection.
+pub(crate) fn check_stream(socket: &Socket) -> io::Result<SocketAddr> {
+    if socket.r#type()? != Type::STREAM {
+        return Err(invalid("no stream socket"));
+    }
+    // A listener has no peer: it is not connected.
+    let peer = socket.peer_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
+    prepare(socket)?;
+    Ok(peer)
+}
+
+/// Makes a listener that came from elsewhere one of ours, as [`check_stream`]. Returns its address.
+pub(crate) fn check_listener(socket: &Socket) -> io::Result<SocketAddr> {
+    if !is_listener(socket)? {
+        return Err(invalid("a socket that does not listen"));
+    }
+    let local = socket.local_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
+    prepare(socket)?;
+    Ok(local)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+fn is_listener(socket: &Socket) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+/// Only a guess: a stream socket that is bound and not connected. The first accept tells.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+fn is_listener(socket: &Socket) -> io::Result<bool> {
+    let is_stream = socket.r#type()? == Type::STREAM;
+    Ok(is_stream && socket.local_addr().is_ok() && socket.peer_addr().is_err())
+}
+
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    #[cfg(unix)]
+    socket.set_cloexec(true)?;
+    #[cfg(windows)]
+    socket.set_no_inherit(true)?;
+    Ok(())
 }
 
 /// Begins to connect; returns whether it is done.
@@ -129,12 +176,18 @@ pub(crate) fn reset_on_close(socket: &Socket) {
     let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
-/// Returns how many bytes can be received; 0 if the system does not say.
+/// Returns how many bytes can be received at once (`FIONREAD`, `tcp(7)`), not counting what lies
+/// behind an urgent mark; 0 if the system does not say.
 #[cfg(unix)]
 pub(crate) fn unread_bytes(socket: &Socket) -> usize {
-    super::socket::unread_bytes(std::os::fd::AsRawFd::as_raw_fd(socket))
+    let fd = std::os::fd::AsRawFd::as_raw_fd(socket);
+    let mut count: libc::c_int = 0;
+    // SAFETY: `count` is the integer that this request writes.
+    let result = unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) };
+    if result < 0 { 0 } else { usize::try_from(count).unwrap_or(0) }
 }
 
+/// The system is not asked.
 #[cfg(not(unix))]
 pub(crate) fn unread_bytes(_: &Socket) -> usize {
     0

@@ -77,6 +77,7 @@ const BAD: &[(&str, &str, usize, &str)] = &[
     ("src/time.rs", "#[cfg(any(\n    test,\n    windows,\n))]\n", 1, "platform"),
     ("src/backend/epoll.rs", "#[cfg_attr(not(unix), path = \"a\")]\nmod a;\n", 1, "platform"),
     ("src/time.rs", "const A: bool = cfg!(unix);\n", 1, "platform"),
+    ("src/time.rs", "#[cfg(any(all(test, unix), windows))]\nfn f() {}\n", 1, "platform"),
     ("src/backend/epoll.rs", "use libc::c_int;\n", 1, "libc"),
     ("src/net/mod.rs", "const A: i32 = libc::EAGAIN;\n", 1, "libc"),
     ("src/time.rs", "use std::time::{Duration, Instant};\n", 1, "clock or socket"),
@@ -152,6 +153,7 @@ const GOOD: &[(&str, &str)] = &[
     ),
     ("src/time.rs", "pub fn get_mut() {}\nfn get_raw() {}\n"),
     ("src/time.rs", "#[cfg(all(test, feature = \"unix\"))]\nfn f() {}\n"),
+    ("src/time.rs", "#[cfg(all(test, target_os = \"linux\"))]\nmod tests;\n"),
     ("src/timer/tests.rs", "use super::*;\nuse std::time::Instant;\n"),
     ("src/backend/mod.rs", "#[cfg(unix)]\nuse crate::sys::{clock, epoll::Epoll};\n"),
     ("src/backend/epoll.rs", "use std::net::TcpStream;\nuse super::Backend;\n"),
@@ -167,6 +169,7 @@ const GOOD: &[(&str, &str)] = &[
     ("tests/a.rs", "unsafe impl A for B {\n    unsafe fn f() {}\n}\n// not checked: SAFETY\n"),
     ("tests/a.rs", "use libc::c_int;\nuse std::cell::RefCell;\n"),
     ("tests/a.rs", "#[path = \"../examples/echo.rs\"]\nmod echo;\n"),
+    ("tests/a.rs", "#[path = \"support/errno.rs\"]\nmod errno;\n"),
 ];
 
 #[test]

@@ -199,7 +199,10 @@ fn platform(source: &Source) -> Faults {
     let code = &source.code();
     let words = ["cfg(", "cfg!(", "cfg_attr("];
     let starts = words.into_iter().flat_map(|word| find_words(code, word));
-    let faults = starts.filter(|at| names_platform(condition(&code[*at..]))).map(|at| {
+    let conditions = starts.map(|at| (at, condition(&code[at..])));
+    // A test may be about one platform alone, wherever it is.
+    let shipped = conditions.filter(|(_, of)| !of.starts_with("cfg(all(test,"));
+    let faults = shipped.filter(|(_, of)| names_platform(of)).map(|(at, _)| {
         let line = code[..at].matches('\n').count();
         (line, "platforms differ in `sys` only".to_owned())
     });
@@ -257,8 +260,9 @@ fn private_modules(source: &Source) -> Faults {
     if source.is_in("src/") {
         return Vec::new();
     }
-    // An example is public: a test may run it as it is.
-    forbid(source, &["#[path"], |line| !line.raw.contains("/examples/"))
+    // An example is public: a test may run it as it is. What supports tests is for all of them.
+    let may = |line: &Line| ["/examples/", "support/"].iter().any(|of| line.raw.contains(of));
+    forbid(source, &["#[path"], |line| !may(line))
 }
 
 /// Finds the words in the code of the lines that `applies` chooses.

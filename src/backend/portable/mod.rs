@@ -9,7 +9,6 @@ mod watches;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::backend::gather::{Gather, Slices};
@@ -22,9 +21,10 @@ use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
 use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
+use crate::sys::poll_fd::PollFd;
 use crate::sys::poller::{Mode, PortablePoller, Shared, Watch};
 use crate::sys::socket_fd::{self, SocketFd};
-use crate::sys::{clock, errno, option, process, socket, stream};
+use crate::sys::{clock, errno, option, process, stream};
 use crate::throttle::Throttle;
 use crate::time::Time;
 
@@ -91,8 +91,8 @@ impl Backend for Portable {
         self.watches.poller().shared() as Arc<dyn Signal>
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.watches.poller().as_fd())
+    fn poll_fd(&self) -> Option<PollFd<'_>> {
+        self.watches.poller().poll_fd()
     }
 
     fn connections_max(&self) -> usize {
@@ -174,7 +174,7 @@ impl Backend for Portable {
 
     fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
         let socket = socket.system()?;
-        let peer = socket::check_stream(&socket).and_then(|peer| {
+        let peer = stream::check_stream(&socket).and_then(|peer| {
             option::prepare(&socket, options)?;
             Ok(peer)
         });
@@ -183,7 +183,7 @@ impl Backend for Portable {
 
     fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
         let socket = socket.system()?;
-        let local = socket::check_listener(&socket);
+        let local = stream::check_listener(&socket);
         self.take(socket, key, local)
     }
 

@@ -8,7 +8,6 @@ mod loose;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
 use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo, unsupported};
 use crate::sys::errno::{ECONNREFUSED, ECONNRESET, ENOTCONN};
+use crate::sys::poll_fd::PollFd;
 use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
@@ -399,7 +399,7 @@ impl Backend for Script {
         Arc::clone(&self.0.state().signal) as Arc<dyn Signal>
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<PollFd<'_>> {
         None
     }
 

@@ -28,7 +28,6 @@ mod transfer;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use crate::backend::{
@@ -40,6 +39,7 @@ use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
 use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
+use crate::sys::poll_fd::PollFd;
 use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
@@ -133,7 +133,7 @@ impl Backend for Sim {
         Arc::clone(&self.shared.lock().machines[self.host].signal) as Arc<dyn Signal>
     }
 
-    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+    fn poll_fd(&self) -> Option<PollFd<'_>> {
         None
     }
 
@@ -295,5 +295,5 @@ fn of_result<T>(result: &io::Result<T>) -> Answer {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
