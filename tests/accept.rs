@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hotloop::{CloseReason, Config, ConnOptions, Errno, ListenOptions, ListenerError, Sent};
-use support::{Call, Kind, Rig};
+use support::{Call, Kind, Rig, errno};
 
 const MS: Duration = Duration::from_millis(1);
 const NANO: Duration = Duration::from_nanos(1);
@@ -224,7 +224,7 @@ fn an_event_for_a_closed_listener_is_not_its_successors(kind: Kind) {
 
 fn an_accept_that_fails_for_one_connection_is_skipped_without_a_word(kind: Kind) {
     let mut rig = Rig::new(kind);
-    let skipped = [libc::ECONNABORTED, libc::EPROTO, libc::EINTR, libc::EPERM, libc::ENETDOWN];
+    let skipped = [errno::ECONNABORTED, errno::EPROTO, errno::EINTR, errno::EPERM, errno::ENETDOWN];
     rig.fail_accepts(&skipped);
     rig.dial();
     rig.turn();
@@ -234,7 +234,7 @@ fn an_accept_that_fails_for_one_connection_is_skipped_without_a_word(kind: Kind)
 
 fn skipped_accepts_count_against_the_budget(kind: Kind) {
     let mut rig = Rig::with(kind, Config::default().accept_budget(4));
-    rig.fail_accepts(&[libc::ECONNABORTED; 10]);
+    rig.fail_accepts(&[errno::ECONNABORTED; 10]);
     rig.dial();
     let mut accepts = Vec::new();
     for _ in 0..3 {
@@ -246,7 +246,7 @@ fn skipped_accepts_count_against_the_budget(kind: Kind) {
 }
 
 fn for_want_of_resources_accepting_pauses_ten_milliseconds(kind: Kind) {
-    for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM] {
+    for errno in [errno::EMFILE, errno::ENFILE, errno::ENOBUFS, errno::ENOMEM] {
         let mut rig = Rig::new(kind);
         rig.fail_accepts(&[errno]);
         rig.dial();
@@ -265,7 +265,7 @@ fn for_want_of_resources_accepting_pauses_ten_milliseconds(kind: Kind) {
 
 fn the_pause_doubles_to_200_ms_and_is_told_once(kind: Kind) {
     let mut rig = Rig::new(kind);
-    rig.fail_accepts(&[libc::EMFILE; 9]);
+    rig.fail_accepts(&[errno::EMFILE; 9]);
     rig.dial();
     rig.settle();
     for (tries, delay) in (1..).zip([10, 20, 40, 80, 160, 200, 200, 200, 200]) {
@@ -285,17 +285,18 @@ fn the_pause_doubles_to_200_ms_and_is_told_once(kind: Kind) {
 
 fn after_an_accept_the_pause_starts_over_and_is_told_again(kind: Kind) {
     let mut rig = Rig::new(kind);
-    rig.fail_accepts(&[libc::EMFILE; 2]);
+    rig.fail_accepts(&[errno::EMFILE; 2]);
     rig.dial();
     rig.settle();
     rig.pass(10 * MS);
     rig.pass(20 * MS);
     assert_eq!(rig.handler.accepted.len(), 1);
-    rig.fail_accepts(&[libc::ENFILE]);
+    rig.fail_accepts(&[errno::ENFILE]);
     rig.settle();
     assert_eq!(rig.event_loop.next_wait(), Some(10 * MS));
     let told = |errno| Call::ListenerError(rig.listener, ListenerError::Paused(Errno(errno)));
-    let expected = [told(libc::EMFILE), Call::Accept(rig.handler.accepted[0]), told(libc::ENFILE)];
+    let expected =
+        [told(errno::EMFILE), Call::Accept(rig.handler.accepted[0]), told(errno::ENFILE)];
     assert_eq!(rig.handler.calls, expected);
 }
 
@@ -305,7 +306,7 @@ fn a_connection_that_ends_makes_a_paused_listener_try_at_once(kind: Kind) {
     let (_, second) = rig.client();
     rig.settle();
     let accepts = rig.calls().accepts;
-    rig.fail_accepts(&[libc::EMFILE; 2]);
+    rig.fail_accepts(&[errno::EMFILE; 2]);
     rig.dial();
     rig.settle();
     rig.event_loop.net().abort(first);
@@ -323,7 +324,7 @@ fn a_paused_listener_that_is_closed_leaves_no_timer(kind: Kind) {
     let mut rig = Rig::new(kind);
     rig.handler.on_listener_error =
         Some(Box::new(|net, listener| assert!(net.close_listener(listener))));
-    rig.fail_accepts(&[libc::EMFILE]);
+    rig.fail_accepts(&[errno::EMFILE]);
     rig.dial();
     rig.turn();
     assert_eq!(rig.handler.calls.len(), 1);
@@ -333,7 +334,7 @@ fn a_paused_listener_that_is_closed_leaves_no_timer(kind: Kind) {
 }
 
 fn a_broken_listener_is_told_and_gone(kind: Kind) {
-    for errno in [libc::EBADF, libc::EINVAL, libc::ENOTSOCK] {
+    for errno in [errno::EBADF, errno::EINVAL, errno::ENOTSOCK] {
         let mut rig = Rig::new(kind);
         rig.handler.echo();
         let (peer, _) = rig.client();
@@ -377,11 +378,11 @@ fn an_accepted_connection_knows_both_addresses_to_its_end(kind: Kind) {
     assert_eq!(rig.event_loop.net().local_addr(conn), None, "stale");
 }
 
-/// Epoll only: the scripted world has no addresses of its own.
+/// On real sockets only: the scripted world has no addresses of its own.
 #[test]
 fn a_connection_of_a_wildcard_listener_knows_which_address_was_dialled() {
     for (listen, dial) in [("0.0.0.0:0", "127.0.0.7"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")] {
-        let mut rig = Rig::new(Kind::Epoll);
+        let mut rig = Rig::new(Kind::NATIVE);
         let listener = rig.event_loop.net().listen(listen).expect("a free port");
         let port = rig.event_loop.net().listener_addr(listener).expect("it is open").port();
         let at_close = Rc::new(RefCell::new(None));
@@ -400,10 +401,10 @@ fn a_connection_of_a_wildcard_listener_knows_which_address_was_dialled() {
     }
 }
 
-/// Epoll only: the scripted world has no address families.
+/// On real sockets only: the scripted world has no address families.
 #[test]
 fn a_listener_for_ipv6_only_leaves_the_port_to_ipv4() {
-    let mut rig = Rig::new(Kind::Epoll);
+    let mut rig = Rig::new(Kind::NATIVE);
     let options = ListenOptions::default().v6_only(true);
     let listener = rig.event_loop.net().listen_with("[::]:0", options).expect("a free port");
     let port = rig.event_loop.net().listener_addr(listener).expect("it is open").port();

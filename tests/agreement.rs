@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hotloop::{Bytes, CloseReason, Config, ConnId, ConnOptions, Net};
-use support::{Kind, Peer, Rig};
+use support::{Kind, Peer, Rig, errno};
 
 const STEPS: usize = 60;
 const SEEDS_PER_TEST: u64 = 30;
@@ -491,7 +491,7 @@ fn the_scripts_do_what_they_are_there_for() {
         "Reset",
         "LocalClose",
         "LocalAbort",
-        "ConnectFailed(Errno(111))",
+        &format!("ConnectFailed(Errno({}))", errno::ECONNREFUSED),
     ] {
         assert!(seen.get(name).is_some_and(|count| *count >= 5), "{name}: {seen:?}");
     }

@@ -5,19 +5,15 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hotloop::{
-    Bytes, CloseReason, Config, ConnId, ConnOptions, Errno, Limit, ListenOptions, Sent, TimeoutKind,
-};
-use socket2::SockRef;
-use support::{Call, Kind, Rig};
+use hotloop::{Bytes, CloseReason, Config, ConnId, ConnOptions, Errno, Limit, Sent, TimeoutKind};
+use support::{Call, Kind, Rig, errno};
 
 const NANO: Duration = Duration::from_nanos(1);
 const SECOND: Duration = Duration::from_secs(1);
-const REFUSED: CloseReason = CloseReason::ConnectFailed(Errno(libc::ECONNREFUSED));
+const REFUSED: CloseReason = CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED));
 
 fn on_connect_comes_once_and_then_data(kind: Kind) {
     let mut rig = Rig::new(kind);
@@ -263,10 +259,10 @@ fn a_connect_during_close_all_gets_no_id(kind: Kind) {
     assert_eq!(rig.event_loop.net().stats().connects, 0);
 }
 
-/// Epoll only: it is the kernel that refuses to begin.
+/// On real sockets only: it is the kernel that refuses to begin.
 #[test]
 fn a_connect_that_cannot_be_begun_is_an_error_with_its_address() {
-    let mut rig = Rig::new(Kind::Epoll);
+    let mut rig = Rig::new(Kind::NATIVE);
     let error = rig.event_loop.net().connect("[fe80::1]:80").expect_err("it has no scope");
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("[fe80::1]:80"), "{error}");
@@ -375,10 +371,10 @@ fn the_peers_address_is_known_at_once_and_the_own_after_the_connect(kind: Kind) 
     assert_eq!(at_close.get(), local);
 }
 
-/// Epoll only: the scripted world has no addresses of its own.
+/// On real sockets only: the scripted world has no addresses of its own.
 #[test]
 fn the_own_address_is_the_one_the_server_sees() {
-    let mut rig = Rig::new(Kind::Epoll);
+    let mut rig = Rig::new(Kind::NATIVE);
     for bind in ["127.0.0.1:0", "[::1]:0"] {
         let server = TcpListener::bind(bind).expect("a free port");
         let addr = server.local_addr().expect("it is bound");
@@ -390,12 +386,13 @@ fn the_own_address_is_the_one_the_server_sees() {
     }
 }
 
-/// Epoll only: the options are the kernel's.
+/// On Linux: the options are the kernel's, and the accepted end's socket is found in procfs.
+#[cfg(target_os = "linux")]
 #[test]
 fn nodelay_is_on_at_both_ends_unless_switched_off() {
     for on in [true, false] {
-        let mut rig = Rig::new(Kind::Epoll);
-        let mut options = (ListenOptions::default(), ConnOptions::default());
+        let mut rig = Rig::new(Kind::NATIVE);
+        let mut options = (hotloop::ListenOptions::default(), ConnOptions::default());
         if !on {
             let off = options.1.nodelay(false);
             options = (options.0.conn(off.clone()), off);
@@ -413,13 +410,16 @@ fn nodelay_is_on_at_both_ends_unless_switched_off() {
 }
 
 /// Finds a socket of this process by its two addresses and asks for `TCP_NODELAY`.
+#[cfg(target_os = "linux")]
 fn nodelay_of(local: SocketAddr, peer: SocketAddr) -> Option<bool> {
+    use std::os::fd::{BorrowedFd, RawFd};
+
     let entries = std::fs::read_dir("/proc/self/fd").expect("procfs is mounted");
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter_map(|name| name.parse::<RawFd>().ok()).find_map(|fd| {
         // SAFETY: only asked about itself; one that was closed meanwhile answers with an error.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        let socket = SockRef::from(&fd);
+        let socket = socket2::SockRef::from(&fd);
         let own = socket.local_addr().ok()?.as_socket()?;
         let other = socket.peer_addr().ok()?.as_socket()?;
         (own == local && other == peer).then(|| socket.tcp_nodelay().expect("a TCP socket"))

@@ -4,7 +4,6 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -245,10 +244,10 @@ fn run_goes_on_as_long_as_there_is_a_waker(kind: Kind) {
     assert_eq!(rig.handler.calls, [Call::Wake]);
 }
 
-/// Epoll only: in the scripted world a wait that nothing ends is an error.
+/// On real sockets only: in the scripted world a wait that nothing ends is an error.
 #[test]
 fn run_waits_for_a_waker_on_another_thread_to_be_dropped() {
-    let mut rig = without_listener(Kind::Epoll);
+    let mut rig = without_listener(Kind::NATIVE);
     let (told, tell) = (std::sync::mpsc::channel(), rig.event_loop.waker());
     let (send, receive) = told;
     rig.handler.on_wake = Some(Box::new(move |_| send.send(()).expect("the thread waits")));
@@ -429,10 +428,11 @@ fn close_all_of_an_empty_loop_has_nothing_to_wait_for(kind: Kind) {
     assert_eq!(rig.event_loop.net().stats().turns, turns);
 }
 
-/// Epoll only: the scripted world has no descriptor.
+/// On real sockets only: the scripted world has no descriptor.
+#[cfg(unix)]
 #[test]
 fn the_descriptor_is_readable_exactly_when_a_turn_has_events() {
-    let mut rig = Rig::new(Kind::Epoll);
+    let mut rig = Rig::new(Kind::NATIVE);
     rig.settle();
     assert!(!readable(&rig.event_loop, 0));
     rig.dial();
@@ -455,10 +455,11 @@ fn the_descriptor_is_readable_exactly_when_a_turn_has_events() {
     assert!(!readable(&rig.event_loop, 0));
 }
 
-/// Epoll only: the scripted world has no descriptor.
+/// On real sockets only: the scripted world has no descriptor.
+#[cfg(unix)]
 #[test]
 fn a_host_loop_needs_only_the_descriptor_and_next_wait() {
-    let mut rig = Rig::with(Kind::Epoll, Config::default().read_budget_bytes(100));
+    let mut rig = Rig::with(Kind::NATIVE, Config::default().read_budget_bytes(100));
     rig.handler.echo();
     let peer = rig.dial();
     rig.send(peer, &[5; 1234]);
@@ -528,7 +529,10 @@ fn log_callbacks(rig: &mut Rig) -> Rc<RefCell<Vec<&'static str>>> {
 }
 
 /// Whether the loop's descriptor is or becomes readable within so many milliseconds (`poll(2)`).
+#[cfg(unix)]
 fn readable(event_loop: &Loop, timeout_ms: i32) -> bool {
+    use std::os::fd::AsRawFd;
+
     let fd = event_loop.poll_fd().expect("epoll has one");
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: the pointer is to one live `pollfd`, and the descriptor is borrowed.

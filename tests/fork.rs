@@ -1,6 +1,8 @@
 //! Descriptors that others hold: a child process inherits none of the loop's, and one that was
 //! duplicated and outlives its connection makes no events. In a test binary of its own, because
-//! the descriptor table is the process's; the tests take turns.
+//! the descriptor table is the process's; the tests take turns. On Linux: what is open is read from
+//! procfs.
+#![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
 
 use std::collections::BTreeMap;

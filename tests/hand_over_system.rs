@@ -4,12 +4,11 @@ mod support;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
 
 use hotloop::{CloseReason, Config, ConnId, Detached, Loop, Net, Sent};
+use socket2::Socket;
 use support::{Kind, Rig};
 
 fn pair() -> (TcpStream, TcpStream) {
@@ -104,24 +103,35 @@ fn an_inherited_listener_is_served(kind: Kind) {
 fn what_is_no_connection_is_given_back(kind: Kind) {
     let mut rig = Rig::new(kind);
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let as_stream = TcpStream::from(OwnedFd::from(listener));
+    let as_stream = TcpStream::from(Socket::from(listener));
     let refused = rig.event_loop.net().adopt(as_stream).expect_err("it listens");
     assert_eq!(refused.error().kind(), ErrorKind::NotConnected, "{refused}");
     let (stream, ..) = refused.into_inner().into_parts().expect("a real one");
-    let refused = rig.event_loop.net().adopt_listener(TcpListener::from(OwnedFd::from(pair().0)));
+    let refused = rig.event_loop.net().adopt_listener(TcpListener::from(Socket::from(pair().0)));
     assert_eq!(refused.expect_err("a stream").error().kind(), ErrorKind::InvalidInput);
     rig.event_loop
         .net()
-        .adopt_listener(TcpListener::from(OwnedFd::from(stream)))
+        .adopt_listener(TcpListener::from(Socket::from(stream)))
         .expect("the listener is as it was");
 
-    let (unix, _) = UnixStream::pair().expect("a pair");
-    let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback");
-    for fd in [OwnedFd::from(unix), OwnedFd::from(udp)] {
-        let refused = rig.event_loop.net().adopt(TcpStream::from(fd)).expect_err("no TCP");
+    for stream in not_of_tcp() {
+        let refused = rig.event_loop.net().adopt(stream).expect_err("no TCP");
         assert_eq!(refused.error().kind(), ErrorKind::InvalidInput, "{refused}");
     }
     assert_eq!(rig.event_loop.net().stats().adopted, 0);
+}
+
+/// Sockets of other kinds under the name of one of TCP's.
+fn not_of_tcp() -> Vec<TcpStream> {
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    #[allow(unused_mut, reason = "Windows has no pairs")]
+    let mut sockets = vec![Socket::from(udp)];
+    #[cfg(unix)]
+    {
+        let pair = Socket::pair(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        sockets.push(pair.expect("a pair").0);
+    }
+    sockets.into_iter().map(TcpStream::from).collect()
 }
 
 fn the_error_becomes_one_of_io(kind: Kind) {
@@ -133,8 +143,9 @@ fn the_error_becomes_one_of_io(kind: Kind) {
     rig.event_loop.net().listen("127.0.0.1:0").expect("a free port");
     let conn = adopt(rig.event_loop.net(), near).expect("a connection");
     assert_eq!(rig.event_loop.net().write(conn, b"x"), Sent::Queued);
-    let unix = UnixStream::pair().expect("a pair").0;
-    adopt(rig.event_loop.net(), TcpStream::from(OwnedFd::from(unix))).expect_err("no TCP");
+    for stream in not_of_tcp() {
+        adopt(rig.event_loop.net(), stream).expect_err("no TCP");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use hotloop::{
     Sent,
 };
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use support::{Call, Kind, Peer, Rig};
+use support::{Call, Kind, Peer, Rig, errno};
 
 const HARD: usize = 1000;
 const SECOND: Duration = Duration::from_secs(1);
@@ -169,7 +169,7 @@ fn kinds_do_not_silence_each_other(kind: Kind) {
     let mut rig = limited(kind);
     lines();
     slow_consumer(&mut rig);
-    rig.fail_accepts(&[libc::EMFILE]);
+    rig.fail_accepts(&[errno::EMFILE]);
     rig.dial();
     rig.settle();
     slow_consumer_after(&mut rig, Duration::from_millis(10));
@@ -183,7 +183,7 @@ fn kinds_do_not_silence_each_other(kind: Kind) {
 
 fn a_listener_that_has_failed_is_an_error(kind: Kind) {
     let mut rig = rig(kind, Config::default());
-    rig.fail_accepts(&[libc::EBADF]);
+    rig.fail_accepts(&[errno::EBADF]);
     lines();
     rig.dial();
     rig.settle();
@@ -226,7 +226,7 @@ fn without_a_handler_for_it_a_paused_listener_is_still_one_line() {
     let listener = event_loop.net().listen("127.0.0.1:0").expect("a free port");
     let addr = event_loop.net().listener_addr(listener).expect("it is open");
     assert_eq!(lines(), [(Level::Info, format!("listening on {addr}"))]);
-    world.fail_accepts(addr, &[libc::EMFILE]);
+    world.fail_accepts(addr, &[errno::EMFILE]);
     world.connect(addr).expect("it listens");
     event_loop.turn(&mut Plain, Duration::ZERO).expect("the loop runs");
     assert_eq!(event_loop.net().stats().paused_listeners, 1);

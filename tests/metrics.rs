@@ -12,7 +12,7 @@ use hotloop::{
     CloseReason, Config, ConnId, ConnOptions, ConnStats, Errno, LimitKind, LoopStats, Sent,
     SlowConsumer, TimeoutKind,
 };
-use support::{Kind, Rig};
+use support::{Kind, Rig, errno};
 
 const OVERHEAD: usize = 128;
 const LOW: usize = 1000;
@@ -94,15 +94,15 @@ fn a_linger_timeout_is_counted(kind: Kind) {
 fn a_kernel_that_gives_up_is_counted(kind: Kind) {
     let mut rig = Rig::new(kind);
     let (peer, conn) = rig.client();
-    rig.world().fail_recv(rig.scripted(peer), libc::ETIMEDOUT);
+    rig.world().fail_recv(rig.scripted(peer), errno::ETIMEDOUT);
     ended(&mut rig, conn, CloseReason::Timeout(TimeoutKind::Kernel));
 }
 
 fn an_error_without_a_reason_of_its_own_is_counted(kind: Kind) {
     let mut rig = Rig::new(kind);
     let (peer, conn) = rig.client();
-    rig.world().fail_recv(rig.scripted(peer), libc::EHOSTUNREACH);
-    ended(&mut rig, conn, CloseReason::Io(Errno(libc::EHOSTUNREACH)));
+    rig.world().fail_recv(rig.scripted(peer), errno::EHOSTUNREACH);
+    ended(&mut rig, conn, CloseReason::Io(Errno(errno::EHOSTUNREACH)));
 }
 
 fn a_slow_consumer_is_counted(kind: Kind) {
@@ -145,7 +145,7 @@ fn a_refused_connect_is_counted(kind: Kind) {
     let mut rig = Rig::new(kind);
     let nobody = rig.refusing();
     let conn = rig.event_loop.net().connect(nobody).expect("there are slots");
-    ended(&mut rig, conn, CloseReason::ConnectFailed(Errno(libc::ECONNREFUSED)));
+    ended(&mut rig, conn, CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED)));
     assert_eq!(rig.event_loop.net().stats().connects, 1);
 }
 
@@ -352,7 +352,7 @@ fn an_age_is_counted_from_the_accept_or_the_start_of_the_connect(kind: Kind) {
 
 fn every_pause_of_a_listener_is_counted(kind: Kind) {
     let mut rig = Rig::new(kind);
-    rig.fail_accepts(&[libc::EMFILE; 2]);
+    rig.fail_accepts(&[errno::EMFILE; 2]);
     rig.dial();
     for (pauses, delay) in [(1, 10), (2, 20)] {
         rig.settle();
@@ -384,7 +384,7 @@ fn the_connection_limit_pauses_and_a_close_ends_it(kind: Kind) {
 
 fn a_paused_listener_that_is_closed_is_none(kind: Kind) {
     let mut rig = Rig::new(kind);
-    rig.fail_accepts(&[libc::EMFILE]);
+    rig.fail_accepts(&[errno::EMFILE]);
     rig.dial();
     rig.settle();
     assert_eq!(rig.event_loop.net().stats().paused_listeners, 1);
@@ -602,4 +602,4 @@ on_script!(
 );
 
 tests_of!(a_wait_without_a_bound_sleeps_until_its_event: sim);
-tests_of!(time_asleep_is_within_the_time_that_passed: epoll);
+on_real_sockets!(time_asleep_is_within_the_time_that_passed);

@@ -10,7 +10,7 @@ use hotloop::{
     Bytes, CloseReason, Config, ConnOptions, Errno, Limit, ListenerError, LoopStats, Sent,
     TimeoutKind, script,
 };
-use support::{Call, Kind, Rig};
+use support::{Call, Kind, Rig, errno};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,14 +98,13 @@ fn a_zero_timer_of_on_turn_start_means_the_next_turn(kind: Kind) {
 }
 
 fn an_accept_error_that_stays_pauses_the_listener(kind: Kind) {
-    const EPERM: i32 = 1;
     let mut rig = Rig::new(kind);
-    rig.fail_accepts(&[EPERM; 5_000]);
+    rig.fail_accepts(&[errno::EPERM; 5_000]);
     for _ in 0..50 {
         rig.turn();
     }
     assert_eq!(rig.calls().accepts, 64, "and then no more");
-    let told = Call::ListenerError(rig.listener, ListenerError::Paused(Errno(EPERM)));
+    let told = Call::ListenerError(rig.listener, ListenerError::Paused(Errno(errno::EPERM)));
     assert_eq!(rig.handler.calls, [told]);
     rig.pass(10 * MS);
     assert_eq!(rig.calls().accepts, 128);
@@ -157,10 +156,10 @@ fn a_send_that_fails_for_want_of_memory_is_no_orderly_end_for_the_peer(kind: Kin
     let mut rig = Rig::new(kind);
     let (peer, conn) = rig.client();
     let scripted = rig.scripted(peer);
-    rig.world().fail_send(scripted, libc::ENOBUFS);
+    rig.world().fail_send(scripted, errno::ENOBUFS);
     rig.event_loop.net().write(conn, b"lost");
     rig.settle();
-    assert_eq!(rig.closed(conn), Some((CloseReason::Io(Errno(libc::ENOBUFS)), 4)));
+    assert_eq!(rig.closed(conn), Some((CloseReason::Io(Errno(errno::ENOBUFS)), 4)));
     assert!(rig.is_reset(peer) && !rig.at_end(peer));
 }
 
@@ -221,7 +220,7 @@ fn a_self_connect_through_the_unspecified_address_is_refused() {
         for _ in 0..4 {
             event_loop.turn(&mut handler, Duration::ZERO).expect("the loop runs");
         }
-        let refused = CloseReason::ConnectFailed(Errno(111));
+        let refused = CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED));
         assert_eq!(handler.calls, [Call::Close(conn, refused, 0)]);
     }
 }
@@ -234,9 +233,9 @@ fn a_receive_that_fails_behind_the_own_fin_takes_nothing_from_the_peer(kind: Kin
     rig.event_loop.net().shutdown(conn);
     rig.settle();
     let scripted = rig.scripted(peer);
-    rig.world().fail_recv(scripted, libc::EHOSTUNREACH);
+    rig.world().fail_recv(scripted, errno::EHOSTUNREACH);
     rig.settle();
-    assert_eq!(rig.closed(conn), Some((CloseReason::Io(Errno(libc::EHOSTUNREACH)), 0)));
+    assert_eq!(rig.closed(conn), Some((CloseReason::Io(Errno(errno::EHOSTUNREACH)), 0)));
     assert!(rig.at_end(peer) && !rig.is_reset(peer));
     assert_eq!(rig.received(peer), b"that was all");
 }

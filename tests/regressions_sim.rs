@@ -1,5 +1,8 @@
 //! One test for each mistake of the simulator that was found. Named by what holds.
 
+#[path = "support/errno.rs"]
+mod errno;
+
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -17,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DIALECTS: [Dialect; 2] = [Dialect::Readiness, Dialect::Completion];
 const GIVEN_UP: CloseReason = CloseReason::Timeout(TimeoutKind::Kernel);
-const TIMED_OUT: Progress = Progress::Failed(Errno(libc::ETIMEDOUT));
+const TIMED_OUT: Progress = Progress::Failed(Errno(errno::ETIMEDOUT));
 
 /// Takes every byte, closes when the peer does, and notes what it is told.
 #[derive(Default)]

@@ -4,7 +4,7 @@
 mod support;
 
 use hotloop::{CloseReason, Config, ConnId, Errno, Net, Sent, TimeoutKind};
-use support::{Call, Kind, Peer, Rig};
+use support::{Call, Kind, Peer, Rig, errno};
 
 /// A rig with a client that is echoed to, and the connection under test, which is not.
 struct Case {
@@ -351,17 +351,17 @@ fn while_connecting_there_is_one_word_about_it(kind: Kind) {
     let expected = if kind.is_script() {
         vec![Call::Connect(conn), case.reset(6)]
     } else {
-        vec![case.close(CloseReason::ConnectFailed(Errno(libc::ECONNRESET)), 6)]
+        vec![case.close(CloseReason::ConnectFailed(Errno(errno::ECONNRESET)), 6)]
     };
     case.ends(&expected);
 }
 
 fn input_is_delivered_before_the_end_that_a_failed_send_makes(kind: Kind) {
     for (errno, reason) in [
-        (libc::EPIPE, CloseReason::Reset),
-        (libc::ECONNRESET, CloseReason::Reset),
-        (libc::ETIMEDOUT, CloseReason::Timeout(TimeoutKind::Kernel)),
-        (libc::EHOSTUNREACH, CloseReason::Io(Errno(libc::EHOSTUNREACH))),
+        (errno::EPIPE, CloseReason::Reset),
+        (errno::ECONNRESET, CloseReason::Reset),
+        (errno::ETIMEDOUT, CloseReason::Timeout(TimeoutKind::Kernel)),
+        (errno::EHOSTUNREACH, CloseReason::Io(Errno(errno::EHOSTUNREACH))),
     ] {
         let mut case = Case::new(kind);
         let (conn, peer) = (case.conn, case.rig.scripted(case.peer));
@@ -377,9 +377,9 @@ fn input_is_delivered_before_the_end_that_a_failed_send_makes(kind: Kind) {
 fn a_failed_send_ends_a_connection_that_no_event_comes_for(kind: Kind) {
     let mut case = Case::new(kind);
     let (conn, peer) = (case.conn, case.rig.scripted(case.peer));
-    case.rig.world().fail_send(peer, libc::EHOSTUNREACH);
+    case.rig.world().fail_send(peer, errno::EHOSTUNREACH);
     case.net().write(conn, b"fails");
-    let expected = [case.close(CloseReason::Io(Errno(libc::EHOSTUNREACH)), 5)];
+    let expected = [case.close(CloseReason::Io(Errno(errno::EHOSTUNREACH)), 5)];
     case.ends(&expected);
 }
 
@@ -389,7 +389,7 @@ fn after_a_failed_send_writes_are_not_taken(kind: Kind) {
         data.len()
     });
     let (conn, peer) = (case.conn, case.rig.scripted(case.peer));
-    case.rig.world().fail_send(peer, libc::EPIPE);
+    case.rig.world().fail_send(peer, errno::EPIPE);
     case.net().write(conn, b"fails");
     case.net().flush(conn);
     case.rig.send(case.peer, b"readable");
@@ -428,7 +428,7 @@ fn a_failed_send_of_a_half_open_connection_ends_it(kind: Kind) {
     case.rig.finish(case.peer);
     case.rig.settle();
     let (conn, peer) = (case.conn, case.rig.scripted(case.peer));
-    case.rig.world().fail_send(peer, libc::EPIPE);
+    case.rig.world().fail_send(peer, errno::EPIPE);
     case.net().write(conn, b"fails");
     let expected = [case.fin(), case.reset(5)];
     case.ends(&expected);

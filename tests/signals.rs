@@ -1,5 +1,6 @@
 //! Signals: a write to a dead peer with SIGPIPE at its default, and a storm of interrupts. In a
-//! test binary of its own, because signal dispositions are the process's.
+//! test binary of its own, because signal dispositions are the process's. Windows has no signals.
+#![cfg(unix)]
 #![allow(unsafe_code)]
 
 use std::io::{Read, Write};

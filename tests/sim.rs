@@ -1,6 +1,9 @@
 //! What the simulator promises to those who test with it: time, links, hosts, seeds, and a word
 //! about every wrong use of it.
 
+#[path = "support/errno.rs"]
+mod errno;
+
 use std::panic::UnwindSafe;
 use std::time::Duration;
 
@@ -265,7 +268,7 @@ fn what_is_not_acknowledged_for_long_enough_is_given_up() {
     let (at, reason) = pair.handler().closed[0];
     assert_eq!(reason, CloseReason::Timeout(TimeoutKind::Kernel));
     assert!((30 * SECOND..30 * SECOND + MS).contains(&at.since(from)), "{at:?}");
-    assert_eq!(pair.world.state(peer).progress, Progress::Failed(Errno(libc::ETIMEDOUT)));
+    assert_eq!(pair.world.state(peer).progress, Progress::Failed(Errno(errno::ETIMEDOUT)));
 }
 
 /// Where the server connects to, and its connect.
@@ -290,7 +293,7 @@ fn a_syn_that_vanishes_ends_in_the_connect_timeout() {
     pair.world.run_for(120 * SECOND);
     assert_eq!(pair.world.state(peer).progress, Progress::Connecting);
     pair.world.run_for(10 * SECOND);
-    assert_eq!(pair.world.state(peer).progress, Progress::Failed(Errno(libc::ETIMEDOUT)));
+    assert_eq!(pair.world.state(peer).progress, Progress::Failed(Errno(errno::ETIMEDOUT)));
 }
 
 #[test]
@@ -306,7 +309,7 @@ fn a_syn_that_comes_through_at_last_connects_late() {
 
 #[test]
 fn a_link_that_refuses_and_a_port_nobody_listens_on_are_alike() {
-    let refused = CloseReason::ConnectFailed(Errno(libc::ECONNREFUSED));
+    let refused = CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED));
     let (mut pair, _) = connecting(Link::lan().refuse(1.0));
     pair.world.run_for(SECOND);
     assert_eq!((pair.reasons(), pair.world.report().count(Fault::Refused)), (vec![refused], 1));
@@ -329,7 +332,7 @@ fn a_host_that_crashes_says_nothing_and_forgets() {
     let state = pair.world.state(peer);
     assert_eq!((state.progress, state.read_closed, state.is_reset), (Progress::Open, false, false));
     pair.world.run_for(20 * SECOND);
-    assert_eq!(pair.world.state(peer).progress, Progress::Failed(Errno(libc::ETIMEDOUT)));
+    assert_eq!(pair.world.state(peer).progress, Progress::Failed(Errno(errno::ETIMEDOUT)));
     let late = pair.world.connect(pair.client, served);
     pair.world.run_for(SECOND);
     assert_eq!(pair.world.state(late).progress, Progress::Connecting, "no answer at all");
@@ -364,7 +367,7 @@ fn a_node_that_is_shut_closes_its_sockets_and_gives_its_handler_back() {
     let addr = pair.world.addr(pair.server, PORT);
     let refused = pair.world.connect(pair.client, addr);
     pair.world.run_for(SECOND);
-    assert_eq!(pair.world.state(refused).progress, Progress::Failed(Errno(libc::ECONNREFUSED)));
+    assert_eq!(pair.world.state(refused).progress, Progress::Failed(Errno(errno::ECONNREFUSED)));
 }
 
 #[test]
@@ -378,7 +381,7 @@ fn beyond_the_descriptors_accepts_and_connects_answer_emfile() {
     }
     pair.world.run_for(SECOND);
     assert_eq!(pair.world.open_sockets(pair.server), 3, "the listener and two");
-    assert_eq!(pair.handler().listener_errors, [ListenerError::Paused(Errno(libc::EMFILE))]);
+    assert_eq!(pair.handler().listener_errors, [ListenerError::Paused(Errno(errno::EMFILE))]);
     let error = pair.world.net(pair.server).connect(addr).expect_err("nothing is free");
     assert!(error.to_string().contains(&addr.to_string()), "{error}");
     let first = pair.handler().accepted[0];
@@ -390,10 +393,10 @@ fn beyond_the_descriptors_accepts_and_connects_answer_emfile() {
 #[test]
 fn scripted_accepts_fail_as_they_are_told() {
     let mut pair = Pair::new(Link::lan());
-    pair.world.fail_accepts(pair.server, &[libc::ECONNABORTED, libc::ENFILE]);
+    pair.world.fail_accepts(pair.server, &[errno::ECONNABORTED, errno::ENFILE]);
     let (_, conn) = pair.peer();
     assert_eq!(pair.handler().accepted, [conn]);
-    assert_eq!(pair.handler().listener_errors, [ListenerError::Paused(Errno(libc::ENFILE))]);
+    assert_eq!(pair.handler().listener_errors, [ListenerError::Paused(Errno(errno::ENFILE))]);
     assert_eq!(pair.world.net(pair.server).stats().accept_errors, 2);
 }
 

@@ -1,6 +1,9 @@
 //! Every kind of fault that the simulator injects: that it does what its documentation says, and
 //! is counted.
 
+#[path = "support/errno.rs"]
+mod errno;
+
 use std::time::Duration;
 
 use hotloop::sim::{
@@ -256,7 +259,7 @@ fn connect_error() -> Report {
     }
     case.world.run_for(SECOND);
     assert!(case.world.served(case.client, there).is_empty());
-    let unreachable = CloseReason::ConnectFailed(Errno(libc::ENETUNREACH));
+    let unreachable = CloseReason::ConnectFailed(Errno(errno::ENETUNREACH));
     assert!(case.log().closed.iter().all(|closed| *closed == (unreachable, 0)));
     assert!((1..40).contains(&case.log().closed.len()), "some and not all have an id");
     let report = case.world.report();
@@ -269,7 +272,7 @@ fn self_connect() -> Report {
     let host = case.server.host();
     case.connects_to(50_000, host).expect("there are slots");
     case.world.run_for(SECOND);
-    let refused = CloseReason::ConnectFailed(Errno(libc::ECONNREFUSED));
+    let refused = CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED));
     assert_eq!(case.log().closed, [(refused, 0)]);
     case.world.report()
 }
@@ -368,7 +371,7 @@ fn refused() -> Report {
     let host = case.client;
     case.connects_to(80, host).expect("there are slots");
     case.world.run_for(SECOND);
-    let refused = CloseReason::ConnectFailed(Errno(libc::ECONNREFUSED));
+    let refused = CloseReason::ConnectFailed(Errno(errno::ECONNREFUSED));
     assert_eq!(case.log().closed, [(refused, 0)]);
     case.world.report()
 }

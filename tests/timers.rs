@@ -8,8 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hotloop::{
-    BackendKind, Checked, CloseReason, Config, ConnId, Handler, Loop, Missed, Net, Time,
-    TimeoutKind, TimerId,
+    Checked, CloseReason, Config, ConnId, Handler, Loop, Missed, Net, Time, TimeoutKind, TimerId,
 };
 use support::{Call, Kind, Rig};
 
@@ -388,10 +387,10 @@ fn a_timer_years_ahead_fires_then(kind: Kind) {
     assert_eq!(fired(&rig), [1, 3, 500]);
 }
 
-/// On epoll, whose timeouts are clamped (`epoll_wait(2)`).
+/// On real sockets only; epoll's timeouts are clamped (`epoll_wait(2)`).
 #[test]
 fn a_timer_years_ahead_disturbs_no_wait_of_the_kernel() {
-    let mut rig = Rig::new(Kind::Epoll);
+    let mut rig = Rig::new(Kind::NATIVE);
     let net = rig.event_loop.net();
     net.start_timer(Duration::MAX, 0);
     net.start_timer(500 * YEAR, 1);
@@ -578,10 +577,10 @@ impl Handler for NeverEarly {
     }
 }
 
-/// On epoll: only a real clock can be early.
+/// On real sockets only: only a real clock can be early.
 #[test]
 fn no_timer_is_early_on_a_real_clock() {
-    let config = Config::default().backend(BackendKind::Epoll);
+    let config = Kind::NATIVE.real(Config::default());
     let mut event_loop = Loop::new(config).expect("a loop");
     let before = Instant::now();
     let origin = (before, event_loop.net().now());

@@ -7,11 +7,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use hotloop::{CloseReason, Config, ConnOptions, Limit, Missed, Time, TimeoutKind};
-use support::{Call, Kind, Rig};
+use support::{Call, Kind, Rig, errno};
 
 const MS: Duration = Duration::from_millis(1);
 const MS_NANOS: u64 = 1_000_000;
-const EMFILE: i32 = 24;
 /// How long the story of [`trace`] is.
 const STORY: Duration = Duration::from_millis(90);
 
@@ -64,7 +63,7 @@ fn connections(rig: &mut Rig) {
     net.close(lingering);
     net.connect(nowhere).expect("there are slots");
     let world = rig.world().clone();
-    world.fail_accepts(rig.addr, &[EMFILE]);
+    world.fail_accepts(rig.addr, &[errno::EMFILE]);
     rig.dial();
     rig.handler.on_timer = Some(Box::new(move |net, timer, token| match token {
         // Keeps the idle one open for longer.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use hotloop::{BackendKind, Checked, Config, ConnId, Handler, Loop, Net, TimerId, Waker};
+use hotloop::{Checked, Config, ConnId, Handler, Loop, Net, TimerId, Waker};
 use support::watchdog::Watchdog;
 use support::{Call, Kind, Rig};
 
@@ -25,7 +25,7 @@ fn wakes(rig: &Rig) -> usize {
 
 /// A loop that nothing but wakers keeps running.
 fn bare_loop() -> Loop {
-    Loop::new(Config::default().backend(BackendKind::Epoll)).expect("a loop")
+    Loop::new(Kind::NATIVE.real(Config::default())).expect("a loop")
 }
 
 fn a_wake_of_another_thread_is_told_once(kind: Kind) {
@@ -193,7 +193,7 @@ impl Handler for Idle {
     }
 }
 
-/// On epoll: a scripted loop does not block.
+/// On real sockets only: a scripted loop does not block.
 #[test]
 fn the_last_waker_that_goes_ends_a_run_that_blocks() {
     let watchdog = Watchdog::new("the last waker is gone");
@@ -213,7 +213,7 @@ fn the_last_waker_that_goes_ends_a_run_that_blocks() {
     watchdog.over();
 }
 
-/// On epoll: a scripted loop does not block.
+/// On real sockets only: a scripted loop does not block.
 #[test]
 fn a_storm_of_clones_and_drops_keeps_count() {
     let watchdog = Watchdog::new("clones and drops");
@@ -326,7 +326,7 @@ fn storm<I: Inbox, P: FnMut((usize, u64)) + Send + 'static>(inbox: I, post: impl
     assert!((1..=POSTS * PRODUCERS as u64).contains(&wakes));
 }
 
-/// On epoll: a scripted loop does not block.
+/// On real sockets only: a scripted loop does not block.
 #[test]
 fn every_post_of_a_storm_through_a_shared_queue_arrives_once_and_in_order() {
     let inbox = Arc::new(Mutex::new(VecDeque::new()));
@@ -336,7 +336,7 @@ fn every_post_of_a_storm_through_a_shared_queue_arrives_once_and_in_order() {
     });
 }
 
-/// On epoll: a scripted loop does not block.
+/// On real sockets only: a scripted loop does not block.
 #[test]
 fn every_post_of_a_storm_through_a_channel_arrives_once_and_in_order() {
     let (sender, receiver) = mpsc::channel();
@@ -349,7 +349,7 @@ fn every_post_of_a_storm_through_a_channel_arrives_once_and_in_order() {
 /// One message at a time, each answered before the next: the loop goes to sleep between any two,
 /// so that no later wake makes up for one that is lost.
 ///
-/// On epoll: a scripted loop does not block.
+/// On real sockets only: a scripted loop does not block.
 #[test]
 fn no_wake_is_lost_on_a_loop_that_is_about_to_sleep() {
     struct Answer(Receiver<u32>, mpsc::Sender<u32>);

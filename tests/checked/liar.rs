@@ -10,6 +10,7 @@ use hotloop::{
     TimerId,
 };
 
+use crate::errno::EMFILE;
 use Call::{Accept, Close, Connect, Data, ReadClosed, Timer, TurnEnd, TurnStart, Wake, Writable};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -192,8 +193,7 @@ impl Rig {
     /// The listener meets an error.
     pub fn fails_to_accept(&mut self) {
         let addr = self.event_loop.net().listener_addr(self.listener).expect("it is open");
-        let out_of_descriptors = 24;
-        self.world.fail_accepts(addr, &[out_of_descriptors]);
+        self.world.fail_accepts(addr, &[EMFILE]);
         self.turn();
     }
 

@@ -8,6 +8,7 @@ use hotloop::{
     TimeoutKind,
 };
 
+use crate::errno::{EBADF, ECONNREFUSED};
 use crate::liar::{Call, Rig, Tested, before, behind, conn, hide, message, tell};
 use Call::{Accept, Close, Connect, Data, Timer, TurnEnd, TurnStart, Wake, Writable};
 
@@ -164,7 +165,7 @@ fn an_accept_by_a_closed_listener_is_found() {
 fn a_listener_that_failed_and_is_open_is_found() {
     Rig::new(|checked, net, call| match call {
         Call::ListenerError(listener, _) => {
-            let failed = ListenerError::Failed(Errno(9));
+            let failed = ListenerError::Failed(Errno(EBADF));
             tell(checked, net, Call::ListenerError(listener, failed))
         }
         _ => tell(checked, net, call),
@@ -180,7 +181,7 @@ fn a_listener_from_before_is_found() {
             net.close_listener(first);
             let second = net.listen("10.0.0.1:81").expect("it is free");
             checked.on_listener_error(net, second, error);
-            checked.on_listener_error(net, first, ListenerError::Failed(Errno(9)));
+            checked.on_listener_error(net, first, ListenerError::Failed(Errno(EBADF)));
         }
     }))
     .fails_to_accept();
@@ -245,7 +246,7 @@ fn a_reason_without_a_cause_is_found() {
     reset_told_as(CloseReason::Reset);
     let without_a_cause = [
         CloseReason::PeerClosed,
-        CloseReason::ConnectFailed(Errno(111)),
+        CloseReason::ConnectFailed(Errno(ECONNREFUSED)),
         CloseReason::Timeout(TimeoutKind::Connect),
         CloseReason::Timeout(TimeoutKind::Idle),
         CloseReason::Limit(LimitKind::Inbound),
@@ -305,10 +306,10 @@ fn failed_connect_told_as(reason: CloseReason) {
 
 #[test]
 fn a_reason_that_is_none_for_a_connect_is_found() {
-    failed_connect_told_as(CloseReason::ConnectFailed(Errno(111)));
+    failed_connect_told_as(CloseReason::ConnectFailed(Errno(ECONNREFUSED)));
     let none = [
         CloseReason::Reset,
-        CloseReason::Io(Errno(111)),
+        CloseReason::Io(Errno(ECONNREFUSED)),
         // Not so soon.
         CloseReason::Timeout(TimeoutKind::Connect),
         CloseReason::Timeout(TimeoutKind::WriteStall),

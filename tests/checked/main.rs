@@ -1,6 +1,9 @@
 //! `Checked` finds each broken rule and names it. A correct loop breaks none: here a liar stands
 //! between the loop and `Checked`, and tells it something else than what has happened.
 
+#[path = "../support/errno.rs"]
+mod errno;
+
 mod data;
 mod liar;
 mod lifecycle;

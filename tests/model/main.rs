@@ -6,6 +6,9 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::cast_possible_truncation, reason = "what is drawn is below a bound that fits")]
 
+#[path = "../support/errno.rs"]
+mod errno;
+
 mod clock;
 mod counts;
 mod hand_over;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hotloop::sim::{Dialect, Fault, Faults, Link, NodeOptions};
 use hotloop::{Config, ConnOptions, Limit, Missed, SlowConsumer, Time};
 
+use crate::errno::{ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPROTO};
 use crate::random::Random;
 
 /// Everything a run is made of.
@@ -471,8 +472,7 @@ fn draw_act(random: &mut Random) -> Act {
 }
 
 fn draw_errnos(random: &mut Random) -> Vec<i32> {
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EINTR, EPROTO.
-    let all = [24, 23, 105, 12, 103, 4, 71];
+    let all = [EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EINTR, EPROTO];
     (0..1 + random.below(4)).map(|_| all[random.below(all.len() as u64) as usize]).collect()
 }
 

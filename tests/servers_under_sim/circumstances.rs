@@ -92,7 +92,7 @@ impl<H: Handler + 'static> Place<H> {
             0 => world.partition(host, self.server),
             1 => world.partition_one_way(host, self.server),
             2 => world.partition_one_way(self.server, host),
-            3 => world.fail_accepts(self.server, &[libc::EMFILE, libc::ENOBUFS]),
+            3 => world.fail_accepts(self.server, &[crate::errno::EMFILE, crate::errno::ENOBUFS]),
             4..20 => world.heal_all(),
             _ => {}
         }

@@ -18,6 +18,9 @@ mod proxy;
 #[path = "../../examples/timers.rs"]
 mod timers;
 
+#[path = "../support/errno.rs"]
+mod errno;
+
 mod circumstances;
 mod echo_under_sim;
 mod hub_under_sim;

@@ -14,6 +14,7 @@
 //! ```
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod errno;
 mod real;
 mod recorder;
 mod scripted;
@@ -49,6 +50,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The system's own: what a loop runs on if nothing else is asked for.
+    pub const NATIVE: Kind = if cfg!(target_os = "linux") {
+        Kind::Epoll
+    } else if cfg!(windows) {
+        Kind::PortableLevel
+    } else {
+        Kind::PortableEdge
+    };
+
     pub fn is_script(self) -> bool {
         matches!(self, Kind::ScriptReadiness | Kind::ScriptCompletion)
     }
@@ -126,12 +136,16 @@ macro_rules! tests_of {
 #[macro_export]
 macro_rules! tests_on {
     (epoll, $name:ident) => {
+        #[cfg(target_os = "linux")]
         $crate::tests_on!($name, epoll Epoll);
     };
     (portable, $name:ident) => {
-        $crate::tests_on!($name, portable_edge PortableEdge);
         $crate::tests_on!($name, portable_level PortableLevel);
         $crate::tests_on!($name, portable_oneshot PortableOneshot);
+        // Windows has no edges.
+        #[cfg(not(windows))]
+        $crate::tests_on!($name, portable_edge PortableEdge);
+        #[cfg(not(windows))]
         $crate::tests_on!($name, portable_edge_oneshot PortableEdgeOneshot);
     };
     (script, $name:ident) => {

@@ -8,6 +8,7 @@ use hotloop::script::Calls;
 use hotloop::sim::{self, Dialect, Host, Link, NodeOptions, Progress, Script, World};
 use hotloop::{Config, Errno, Loop};
 
+use super::errno::ECONNREFUSED;
 use super::{Kind, Peers};
 
 const SEED: u64 = 1;
@@ -95,7 +96,7 @@ impl Peers for SimPeers {
 
     fn is_refused(&mut self, addr: SocketAddr) -> bool {
         let peer = self.dial(addr);
-        self.world.state(self.peers[peer]).progress == Progress::Failed(Errno(libc::ECONNREFUSED))
+        self.world.state(self.peers[peer]).progress == Progress::Failed(Errno(ECONNREFUSED))
     }
 
     fn listen(&mut self) -> SocketAddr {
