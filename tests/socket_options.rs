@@ -1,5 +1,7 @@
 //! Options of sockets: each is set at once and read back as the system has it, those of
-//! `ConnOptions` and `ListenOptions` are there from the start, what the kernel holds is counted.
+//! `ConnOptions` and `ListenOptions` are there from the start, what the kernel holds is counted. On
+//! Linux: most of the options are Linux's alone.
+#![cfg(target_os = "linux")]
 
 mod support;
 

@@ -1,7 +1,6 @@
 //! Options and counts of real sockets.
 
 use std::io;
-use std::time::Duration;
 
 use socket2::{Socket, TcpKeepalive};
 
@@ -73,13 +72,25 @@ fn keepalive(socket: &Socket) -> io::Result<Option<Keepalive>> {
     if !socket.keepalive()? {
         return Ok(None);
     }
+    keepalive_numbers(socket).map(Some)
+}
+
+#[cfg(unix)]
+fn keepalive_numbers(socket: &Socket) -> io::Result<Keepalive> {
     let (idle, interval) = (socket.tcp_keepalive_time()?, socket.tcp_keepalive_interval()?);
-    Ok(Some(Keepalive { idle, interval, probes: socket.tcp_keepalive_retries()? }))
+    Ok(Keepalive { idle, interval, probes: socket.tcp_keepalive_retries()? })
+}
+
+/// The numbers can be set and not be read.
+#[cfg(not(unix))]
+fn keepalive_numbers(_: &Socket) -> io::Result<Keepalive> {
+    Err(unsupported("a way to read the numbers of a keepalive"))
 }
 
 #[cfg(target_os = "linux")]
 mod system {
     use std::os::fd::{AsRawFd, RawFd};
+    use std::time::Duration;
 
     use super::*;
     use crate::sys::errno;
