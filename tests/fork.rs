@@ -5,6 +5,8 @@
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,10 +16,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotloop::{
-    BackendKind, Checked, CloseReason, Config, ConnId, ConnOptions, Handler, ListenerId, Loop, Net,
-    TimeoutKind,
+    Checked, CloseReason, Config, ConnId, ConnOptions, Handler, ListenerId, Loop, Net, TimeoutKind,
 };
 use socket2::{Domain, Socket, Type};
+use support::Kind;
 
 const O_NONBLOCK: u32 = 0o4000;
 const O_CLOEXEC: u32 = 0o2_000_000;
@@ -103,10 +105,10 @@ struct Server {
 }
 
 impl Server {
-    fn new() -> Server {
+    fn new(kind: Kind) -> Server {
         // The peers here do not answer a FIN.
         let options = ConnOptions::default().linger_timeout(Duration::from_millis(1));
-        let config = Config::default().backend(BackendKind::Epoll).conn(options);
+        let config = kind.real(Config::default().conn(options));
         let mut event_loop = Loop::new(config).expect("a loop");
         let listener = event_loop.net().listen("127.0.0.1:0").expect("a free port");
         let addr = event_loop.net().listener_addr(listener).expect("it is open");
@@ -191,6 +193,11 @@ fn until_readable(socket: &TcpStream, bytes: usize) {
     panic!("they have not arrived");
 }
 
+/// An epoll and an eventfd; the crate `polling` has a timerfd too.
+fn descriptors_of_poller(kind: Kind) -> usize {
+    if kind == Kind::Epoll { 2 } else { 3 }
+}
+
 /// What a child process finds open.
 fn inherited() -> String {
     let listing = Command::new("ls").args(["-l", "/proc/self/fd"]).output().expect("ls runs");
@@ -202,11 +209,10 @@ fn count(listing: &str, what: &str) -> usize {
     listing.lines().filter(|line| line.ends_with(what)).count()
 }
 
-#[test]
-fn a_child_process_inherits_nothing_of_the_loop() {
+fn a_child_process_inherits_nothing_of_the_loop(kind: Kind) {
     let _turn = take_turn();
     let (before, child_before) = (descriptors(), inherited());
-    let mut server = Server::new();
+    let mut server = Server::new(kind);
     server.event_loop.net().listen("[::1]:0").expect("IPv6 is there");
     let _waker = server.event_loop.waker();
     let outside = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -215,13 +221,14 @@ fn a_child_process_inherits_nothing_of_the_loop() {
     server.until("the connect", |echo| echo.connected.len() == 1);
     let (client, _, accepted) = server.client();
     let of_loop = opened(&before, &[outside.as_raw_fd(), client.as_raw_fd()]);
-    assert_eq!(of_loop.len(), 6, "poller, eventfd, two listeners, two connections: {of_loop:?}");
+    let poller = descriptors_of_poller(kind);
+    assert_eq!(of_loop.len(), poller + 4, "and two listeners, two connections: {of_loop:?}");
 
     let child = inherited();
     for name in of_loop.values().filter(|name| name.starts_with("socket:")) {
         assert_eq!(count(&child, name), 0, "{name} is inherited:\n{child}");
     }
-    for anonymous in ["[eventpoll]", "[eventfd]"] {
+    for anonymous in ["[eventpoll]", "[eventfd]", "[timerfd]"] {
         assert_eq!(count(&child, anonymous), count(&child_before, anonymous), "{child}");
     }
     // And one that is meant to be inherited is seen.
@@ -230,11 +237,10 @@ fn a_child_process_inherits_nothing_of_the_loop() {
     drop(meant);
 }
 
-#[test]
-fn every_descriptor_of_the_loop_is_close_on_exec_and_no_call_on_it_blocks() {
+fn every_descriptor_of_the_loop_is_close_on_exec_and_no_call_on_it_blocks(kind: Kind) {
     let _turn = take_turn();
     let before = descriptors();
-    let mut server = Server::new();
+    let mut server = Server::new(kind);
     let _waker = server.event_loop.waker();
     let outside = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = outside.local_addr().expect("it is bound");
@@ -243,7 +249,7 @@ fn every_descriptor_of_the_loop_is_close_on_exec_and_no_call_on_it_blocks() {
     let (client, ..) = server.client();
     let apart = [outside.as_raw_fd(), client.as_raw_fd()];
     let of_loop = opened(&before, &apart);
-    assert_eq!(of_loop.len(), 5);
+    assert_eq!(of_loop.len(), descriptors_of_poller(kind) + 3);
     for (fd, name) in &of_loop {
         assert_ne!(flags(*fd) & O_CLOEXEC, 0, "{name}");
         // The poller is only waited on, with a timeout.
@@ -254,11 +260,10 @@ fn every_descriptor_of_the_loop_is_close_on_exec_and_no_call_on_it_blocks() {
     assert_eq!(flags(apart[1]) & O_NONBLOCK, 0, "the client's is a blocking one");
 }
 
-#[test]
-fn a_duplicate_that_outlives_its_connection_makes_no_events() {
+fn a_duplicate_that_outlives_its_connection_makes_no_events(kind: Kind) {
     let _turn = take_turn();
     for in_order in [true, false] {
-        let mut server = Server::new();
+        let mut server = Server::new(kind);
         let (mut client, conn, fd) = server.client();
         server.assert_echoes(&mut client);
         let copy = TcpStream::from(duplicate(fd));
@@ -292,11 +297,10 @@ fn a_duplicate_that_outlives_its_connection_makes_no_events() {
     }
 }
 
-#[test]
-fn a_duplicate_of_a_closed_listener_makes_no_events() {
+fn a_duplicate_of_a_closed_listener_makes_no_events(kind: Kind) {
     let _turn = take_turn();
     let before = descriptors();
-    let mut server = Server::new();
+    let mut server = Server::new(kind);
     let sockets = opened(&before, &[]);
     let is_socket = |name: &&String| name.starts_with("socket:");
     let mut sockets = sockets.iter().filter(|(_, name)| is_socket(name));
@@ -310,10 +314,9 @@ fn a_duplicate_of_a_closed_listener_makes_no_events() {
     assert_eq!(server.echo.accepted, []);
 }
 
-#[test]
-fn a_child_process_that_holds_a_connection_makes_no_events() {
+fn a_child_process_that_holds_a_connection_makes_no_events(kind: Kind) {
     let _turn = take_turn();
-    let mut server = Server::new();
+    let mut server = Server::new(kind);
     let (mut client, conn, fd) = server.client();
     let mut child = Command::new("cat")
         .stdin(Stdio::piped())
@@ -337,10 +340,9 @@ fn a_child_process_that_holds_a_connection_makes_no_events() {
     assert_eq!(server.event_loop.net().stats().stale_events, 0);
 }
 
-#[test]
-fn a_forked_child_that_drops_the_loop_takes_nothing_from_its_parent() {
+fn a_forked_child_that_drops_the_loop_takes_nothing_from_its_parent(kind: Kind) {
     let _turn = take_turn();
-    let mut server = Server::new();
+    let mut server = Server::new(kind);
     let (mut client, ..) = server.client();
     // SAFETY: the child only drops what it has inherited and ends without running anything else.
     match unsafe { libc::fork() } {
@@ -361,3 +363,12 @@ fn a_forked_child_that_drops_the_loop_takes_nothing_from_its_parent() {
     server.assert_echoes(&mut next);
     assert_eq!(server.echo.closed, []);
 }
+
+on_real_sockets!(
+    a_child_process_inherits_nothing_of_the_loop,
+    every_descriptor_of_the_loop_is_close_on_exec_and_no_call_on_it_blocks,
+    a_duplicate_that_outlives_its_connection_makes_no_events,
+    a_duplicate_of_a_closed_listener_makes_no_events,
+    a_child_process_that_holds_a_connection_makes_no_events,
+    a_forked_child_that_drops_the_loop_takes_nothing_from_its_parent,
+);

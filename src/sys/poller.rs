@@ -1,6 +1,7 @@
 //! The crate `polling`: readiness on every system it knows, in the mode that is asked for.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -60,19 +61,58 @@ pub(crate) struct PortablePoller {
 /// What wakers hold of a poller.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    poller: polling::Poller,
+    /// There until the drop.
+    poller: ManuallyDrop<polling::Poller>,
+    /// With the flag of the poller's own this is a pair of which each side writes one and reads
+    /// the other: in any weaker order than one that all threads agree on, a raise that finds the
+    /// poller notified already could be missed by the wait that takes that notification.
     raised: AtomicBool,
+    /// The process that has made it.
+    process: u32,
 }
 
 impl Shared {
+    fn new(poller: polling::Poller) -> Shared {
+        let (poller, raised) = (ManuallyDrop::new(poller), AtomicBool::new(false));
+        Shared { poller, raised, process: std::process::id() }
+    }
+
     /// Makes the current or the next wait return. Callable from every thread.
     pub(crate) fn raise(&self) {
-        self.raised.store(true, Ordering::Release);
+        self.raised.store(true, Ordering::SeqCst);
         if let Err(error) = self.poller.notify() {
             // The next wait that ends says so all the same.
             log::error!("a wait cannot be woken: {error}");
         }
     }
+}
+
+impl Drop for Shared {
+    /// Closes the poller. It would first delete what it has registered for itself, and in a forked
+    /// child that is its parent's: there it is cut off before or, where it cannot be, left open.
+    fn drop(&mut self) {
+        if self.process == std::process::id() || cut_off(&self.poller) {
+            // SAFETY: it was not dropped before, and nothing comes after this drop.
+            unsafe { ManuallyDrop::drop(&mut self.poller) }
+        }
+    }
+}
+
+/// Puts an empty poller behind the descriptor of one that a parent process uses; returns whether
+/// that is done.
+#[cfg(target_os = "linux")]
+fn cut_off(poller: &polling::Poller) -> bool {
+    use std::os::fd::{AsFd, AsRawFd};
+    let Ok(empty) = super::epoll::Poller::new() else { return false };
+    let (from, to) = (empty.as_fd().as_raw_fd(), poller.as_fd().as_raw_fd());
+    // SAFETY: no memory is passed, and the owner of `to` goes on having an epoll instance there.
+    unsafe { libc::dup3(from, to, libc::O_CLOEXEC) >= 0 }
+}
+
+/// A child inherits no kqueue (`kqueue(2)`): what its number is by then is somebody else's.
+#[cfg(not(target_os = "linux"))]
+fn cut_off(_: &polling::Poller) -> bool {
+    false
 }
 
 impl PortablePoller {
@@ -86,7 +126,7 @@ impl PortablePoller {
             None if poller.supports_level() => Mode::Level,
             None => Mode::Oneshot,
         };
-        let shared = Arc::new(Shared { poller, raised: AtomicBool::new(false) });
+        let shared = Arc::new(Shared::new(poller));
         Ok(PortablePoller { shared, events: Events::new(), mode })
     }
 
@@ -101,7 +141,7 @@ impl PortablePoller {
     /// Returns the descriptor of the system's poller, where it is one.
     #[cfg(unix)]
     pub(crate) fn poll_fd(&self) -> Option<PollFd<'_>> {
-        Some(std::os::fd::AsFd::as_fd(&self.shared.poller))
+        Some(std::os::fd::AsFd::as_fd(&*self.shared.poller))
     }
 
     #[cfg(not(unix))]
@@ -115,7 +155,12 @@ impl PortablePoller {
         // SAFETY: the backend deletes a socket before it closes it, or closes the poller first of
         // all where that would delete another process's (see `IS_INHERITED`); there the system
         // forgets a socket by itself when it is closed (`epoll(7)`, `kqueue(2)`).
-        unsafe { self.shared.poller.add_with_mode(socket, event, mode) }
+        let added = unsafe { self.shared.poller.add_with_mode(socket, event, mode) };
+        if added.is_err() {
+            // On some systems half of it has been done, and the number would be taken for ever.
+            let _ = self.delete(socket);
+        }
+        added
     }
 
     /// Changes what a socket is watched for; a mode of one shot is armed again.
@@ -142,7 +187,7 @@ impl PortablePoller {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        let raised = self.shared.raised.swap(false, Ordering::AcqRel);
+        let raised = self.shared.raised.swap(false, Ordering::SeqCst);
         Ok((raised, self.events.iter().map(report)))
     }
 }
