@@ -245,9 +245,8 @@ fn run_goes_on_as_long_as_there_is_a_waker(kind: Kind) {
 }
 
 /// On real sockets only: in the scripted world a wait that nothing ends is an error.
-#[test]
-fn run_waits_for_a_waker_on_another_thread_to_be_dropped() {
-    let mut rig = without_listener(Kind::NATIVE);
+fn run_waits_for_a_waker_on_another_thread_to_be_dropped(kind: Kind) {
+    let mut rig = without_listener(kind);
     let (told, tell) = (std::sync::mpsc::channel(), rig.event_loop.waker());
     let (send, receive) = told;
     rig.handler.on_wake = Some(Box::new(move |_| send.send(()).expect("the thread waits")));
@@ -430,9 +429,8 @@ fn close_all_of_an_empty_loop_has_nothing_to_wait_for(kind: Kind) {
 
 /// On real sockets only: the scripted world has no descriptor.
 #[cfg(unix)]
-#[test]
-fn the_descriptor_is_readable_exactly_when_a_turn_has_events() {
-    let mut rig = Rig::new(Kind::NATIVE);
+fn the_descriptor_is_readable_exactly_when_a_turn_has_events(kind: Kind) {
+    let mut rig = Rig::new(kind);
     rig.settle();
     assert!(!readable(&rig.event_loop, 0));
     rig.dial();
@@ -457,21 +455,42 @@ fn the_descriptor_is_readable_exactly_when_a_turn_has_events() {
 
 /// On real sockets only: the scripted world has no descriptor.
 #[cfg(unix)]
-#[test]
-fn a_host_loop_needs_only_the_descriptor_and_next_wait() {
-    let mut rig = Rig::with(Kind::NATIVE, Config::default().read_budget_bytes(100));
+fn a_host_loop_needs_only_the_descriptor_and_next_wait(kind: Kind) {
+    let mut rig = Rig::with(kind, Config::default().read_budget_bytes(100));
     rig.handler.echo();
     let peer = rig.dial();
     rig.send(peer, &[5; 1234]);
     rig.event_loop.net().start_timer(Duration::from_millis(2), 1);
     let timed = |rig: &Rig| rig.handler.count(|call| matches!(call, Call::Timer(..))) == 1;
     while !timed(&rig) || rig.received(peer).len() < 1234 {
-        let wait = rig.event_loop.next_wait();
-        let millis = wait.map_or(10_000, |wait| wait.as_nanos().div_ceil(1_000_000));
-        let ready = readable(&rig.event_loop, i32::try_from(millis).expect("short"));
-        assert!(ready || wait.is_some(), "without a deadline only an event ends the wait");
-        rig.turn();
+        host_turn(&mut rig);
     }
+    // What a turn has seen to the end, and what was asked for between turns, is watched again.
+    for round in 1..4 {
+        rig.send(peer, b"more");
+        while rig.received(peer).len() < 1234 + round * 4 {
+            host_turn(&mut rig);
+        }
+    }
+    let conn = rig.handler.accepted[0];
+    rig.event_loop.net().pause_reading(conn);
+    rig.settle();
+    rig.event_loop.net().resume_reading(conn);
+    rig.send(peer, b"resumed");
+    while rig.received(peer).len() < 1253 {
+        host_turn(&mut rig);
+    }
+}
+
+/// What a host does: waits for the descriptor, no longer than it may, and takes a turn.
+#[cfg(unix)]
+#[track_caller]
+fn host_turn(rig: &mut Rig) {
+    let wait = rig.event_loop.next_wait();
+    let millis = wait.map_or(10_000, |wait| wait.as_nanos().div_ceil(1_000_000));
+    let ready = readable(&rig.event_loop, i32::try_from(millis).expect("short"));
+    assert!(ready || wait.is_some(), "without a deadline only an event ends the wait");
+    rig.turn();
 }
 
 #[test]
@@ -533,7 +552,7 @@ fn log_callbacks(rig: &mut Rig) -> Rc<RefCell<Vec<&'static str>>> {
 fn readable(event_loop: &Loop, timeout_ms: i32) -> bool {
     use std::os::fd::AsRawFd;
 
-    let fd = event_loop.poll_fd().expect("epoll has one");
+    let fd = event_loop.poll_fd().expect("it has one");
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: the pointer is to one live `pollfd`, and the descriptor is borrowed.
     let count = unsafe { libc::poll(&raw mut poll, 1, timeout_ms) };
@@ -562,6 +581,14 @@ on_every_backend!(
     close_all_gives_up_connects_and_keeps_first_reasons,
     nothing_is_opened_during_close_all_and_all_may_be_after_it,
     close_all_of_an_empty_loop_has_nothing_to_wait_for,
+);
+
+on_real_sockets!(run_waits_for_a_waker_on_another_thread_to_be_dropped);
+
+#[cfg(unix)]
+on_real_sockets!(
+    the_descriptor_is_readable_exactly_when_a_turn_has_events,
+    a_host_loop_needs_only_the_descriptor_and_next_wait,
 );
 
 // The scripted peer takes not one byte more, or exactly so many; a kernel has buffers.

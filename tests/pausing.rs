@@ -226,6 +226,22 @@ fn a_reset_behind_a_fin_while_paused_ends_the_connection_at_once(kind: Kind) {
     assert_eq!(rig.handler.count(|call| matches!(call, Call::ReadClosed(..))), 0);
 }
 
+/// Both sides' FIN is a state that a level would report again and again.
+fn a_reset_behind_both_fins_while_paused_ends_the_connection_at_once(kind: Kind) {
+    let (mut rig, peer, conn) = paused(kind);
+    rig.stop_reading(peer);
+    // More than the peer's window, so that the FIN is still to be sent when the peer resets.
+    rig.event_loop.net().write(conn, &[7; 100 << 10]);
+    rig.event_loop.net().shutdown(conn);
+    rig.settle();
+    assert_eq!(rig.event_loop.net().queued_bytes(conn), 0, "the kernel has it");
+    rig.finish(peer);
+    rig.settle();
+    assert_eq!(rig.closed(conn), None, "a FIN waits for the resume");
+    rig.reset(peer);
+    assert_eq!(rig.until_closed(conn), (CloseReason::Reset, 0));
+}
+
 fn a_reset_counts_kept_bytes_of_a_paused_connection_as_discarded(kind: Kind) {
     let mut rig = Rig::new(kind);
     rig.handler.on_data = Some(Box::new(|net, conn, _| {
@@ -432,3 +448,6 @@ fn assert_nothing_lent(rig: &Rig) {
         assert_eq!(rig.world().lent_buffers(), 0);
     }
 }
+
+// The scripted peer takes not one byte of what it does not read.
+on_kernels!(a_reset_behind_both_fins_while_paused_ends_the_connection_at_once);

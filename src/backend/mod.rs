@@ -162,6 +162,15 @@ pub(crate) trait Backend {
         seen
     }
 
+    /// Tells the system at once what the next wait would tell it first: somebody may wait for
+    /// [`poll_fd`](Backend::poll_fd) in between.
+    fn catch_up(&mut self) {}
+
+    /// Returns whether there is something to catch up with, or to report without waiting.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Returns what raises the signal; it outlives the backend harmlessly.
     fn signal(&self) -> Arc<dyn Signal>;
 

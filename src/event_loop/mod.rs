@@ -164,8 +164,10 @@ impl Loop {
     /// Passes on a panic of the handler; see [`Handler`] for what then holds.
     pub fn run<H: Handler + ?Sized>(&mut self, handler: &mut H) -> io::Result<()> {
         self.recover();
+        // A panic may have left `close_all` before its end.
+        self.net.refusing = false;
         while self.net.is_alive() || self.net.stop {
-            if self.turn(handler, Duration::MAX)?.stopped {
+            if self.turn_once(handler, Duration::MAX)?.stopped {
                 break;
             }
         }
@@ -209,7 +211,9 @@ impl Loop {
     ) -> io::Result<Turn> {
         // A panic may have left `close_all` before its end.
         self.net.refusing = false;
-        self.turn_once(handler, max_wait)
+        let turn = self.turn_once(handler, max_wait)?;
+        self.net.backend.catch_up();
+        Ok(turn)
     }
 
     fn turn_once<H: Handler + ?Sized>(
@@ -256,10 +260,11 @@ impl Loop {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn next_wait(&self) -> Option<Duration> {
-        if !self.events.is_empty() || self.net.was_cut_off() {
+        let net = &self.net;
+        if !self.events.is_empty() || net.was_cut_off() || net.backend.is_behind() {
             return Some(Duration::ZERO);
         }
-        self.net.next_deadline().map(|deadline| deadline.since(self.net.now))
+        net.next_deadline().map(|deadline| deadline.since(net.now))
     }
 
     /// Returns whether the handler has asked for another turn at once, or for none.

@@ -36,6 +36,8 @@ pub(crate) enum Mode {
 pub(crate) struct Watch {
     pub(crate) read: bool,
     pub(crate) write: bool,
+    /// In the mode of edges, whatever the poller's is; only where the system has them.
+    pub(crate) edge: bool,
 }
 
 /// What a wait reports of the source that was added with this number.
@@ -134,6 +136,10 @@ impl PortablePoller {
         self.mode
     }
 
+    pub(crate) fn has_edges(&self) -> bool {
+        self.shared.poller.supports_edge()
+    }
+
     pub(crate) fn shared(&self) -> Arc<Shared> {
         Arc::clone(&self.shared)
     }
@@ -151,7 +157,7 @@ impl PortablePoller {
 
     /// Registers a socket under a number, which is not `usize::MAX`.
     pub(crate) fn add(&self, socket: &Socket, number: usize, watch: Watch) -> io::Result<()> {
-        let (event, mode) = (event(number, watch), poll_mode(self.mode));
+        let (event, mode) = (event(number, watch), self.mode_of(watch));
         // SAFETY: the backend deletes a socket before it closes it, or closes the poller first of
         // all where that would delete another process's (see `IS_INHERITED`); there the system
         // forgets a socket by itself when it is closed (`epoll(7)`, `kqueue(2)`).
@@ -165,8 +171,12 @@ impl PortablePoller {
 
     /// Changes what a socket is watched for; a mode of one shot is armed again.
     pub(crate) fn modify(&self, socket: &Socket, number: usize, watch: Watch) -> io::Result<()> {
-        let mode = poll_mode(self.mode);
+        let mode = self.mode_of(watch);
         self.shared.poller.modify_with_mode(socket, event(number, watch), mode)
+    }
+
+    fn mode_of(&self, watch: Watch) -> PollMode {
+        poll_mode(if watch.edge { Mode::Edge } else { self.mode })
     }
 
     /// Ends the registration of a socket.

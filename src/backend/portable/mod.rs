@@ -87,6 +87,14 @@ impl Backend for Portable {
         self.watches.wait(deadline.map(|deadline| deadline.since(now)), events)
     }
 
+    fn catch_up(&mut self) {
+        self.watches.catch_up();
+    }
+
+    fn is_behind(&self) -> bool {
+        self.watches.is_behind()
+    }
+
     fn signal(&self) -> Arc<dyn Signal> {
         self.watches.poller().shared() as Arc<dyn Signal>
     }
@@ -112,7 +120,7 @@ impl Backend for Portable {
     }
 
     fn accept(&mut self, listener: &Sock, key: Key, options: &ConnOptions) -> Accept {
-        let (conn, peer) = match stream::accept(self.watches.socket(listener)) {
+        let (conn, peer) = match self.watches.usable(listener).and_then(stream::accept) {
             Ok(accepted) => accepted,
             Err(Errno(errno::EAGAIN)) => {
                 self.watches.read_blocked(listener);
@@ -158,7 +166,10 @@ impl Backend for Portable {
     }
 
     fn finish_connect(&mut self, conn: &Sock) -> Connect {
-        let socket = self.watches.socket(conn);
+        let socket = match self.watches.usable(conn) {
+            Ok(socket) => socket,
+            Err(error) => return Connect::Failed(error),
+        };
         match stream::take_error(socket) {
             Some(error) => Connect::Failed(error),
             None => match stream::peer_addr(socket) {
@@ -198,7 +209,8 @@ impl Backend for Portable {
     fn recv(&mut self, conn: &Sock, memory: &mut RecvMemory, max_bytes: usize) -> Recv {
         let space = memory.space();
         let len = space.len().min(max_bytes);
-        match stream::recv(self.watches.socket(conn), &mut space[..len]) {
+        let socket = self.watches.usable(conn);
+        match socket.and_then(|socket| stream::recv(socket, &mut space[..len])) {
             Ok(0) => Recv::Eof,
             Ok(count) => Recv::Data { lent: memory.lend(0, count, None), drained: false },
             Err(Errno(errno::EAGAIN)) => {
@@ -215,16 +227,16 @@ impl Backend for Portable {
     }
 
     fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
-        let socket = self.watches.socket(conn);
-        let result = match pieces.only() {
+        let socket = self.watches.usable(conn);
+        let sent = socket.and_then(|socket| match pieces.only() {
             Some(bytes) => stream::send(socket, bytes),
             None => {
                 let mut slices = Slices::new();
                 self.gather.fill(pieces, &mut slices);
                 stream::send_vectored(socket, slices.as_slice())
             }
-        };
-        match result {
+        });
+        match sent {
             Ok(bytes) => Send::Done { bytes, blocked: false },
             Err(Errno(errno::EAGAIN)) => {
                 self.watches.write_blocked(conn);
@@ -239,11 +251,11 @@ impl Backend for Portable {
     }
 
     fn interest(&mut self, sock: &Sock, read: bool, write: bool) {
-        self.watches.want(sock, Watch { read, write });
+        self.watches.want(sock, Watch { read, write, edge: false });
     }
 
     fn take_error(&mut self, conn: &Sock) -> Option<Errno> {
-        stream::take_error(self.watches.socket(conn))
+        self.watches.usable(conn).map_or_else(Some, stream::take_error)
     }
 
     fn unread_bytes(&mut self, conn: &Sock) -> usize {
@@ -288,8 +300,8 @@ impl Backend for Portable {
 }
 
 /// What a socket is watched for at first.
-const READ: Watch = Watch { read: true, write: false };
-const BOTH: Watch = Watch { read: true, write: true };
+const READ: Watch = Watch { read: true, write: false, edge: false };
+const BOTH: Watch = Watch { read: true, write: true, edge: false };
 
 impl Portable {
     /// Takes a socket from elsewhere, or gives it back.
@@ -317,3 +329,6 @@ fn not_of_listener(error: Errno) -> Errno {
 fn is_watched(key: Key) -> bool {
     matches!(key.kind(), Some(Kind::Conn | Kind::Listener))
 }
+
+#[cfg(test)]
+mod tests;

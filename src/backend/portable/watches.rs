@@ -13,7 +13,9 @@ use slab::Slab;
 use socket2::Socket;
 
 use crate::backend::{Event, Sock};
+use crate::error::Errno;
 use crate::id::Key;
+use crate::sys::errno;
 use crate::sys::poller::{IS_INHERITED, Mode, PortablePoller, Report, Watch};
 use crate::sys::stream;
 
@@ -29,8 +31,10 @@ struct Watched {
     armed: Option<Watch>,
     is_added: bool,
     /// A hang-up was reported. It stays, and every call answers at once: there is nothing to wait
-    /// for until one would block after all.
+    /// for until one would block after all, but for the reset that may follow both sides' FIN.
     is_hung_up: bool,
+    /// The poller has refused to watch it, and nobody has been told.
+    refused: Option<Errno>,
     /// On the list of those to arm.
     is_queued: bool,
 }
@@ -42,14 +46,19 @@ pub(super) struct Watches {
     sockets: Slab<Watched>,
     /// Those whose registration may have to change before the next wait.
     queue: Vec<usize>,
+    /// Those that the poller has refused to watch, and no wait has reported.
+    refused: Vec<usize>,
 }
 
-const NOTHING: Watch = Watch { read: false, write: false };
-const EVERYTHING: Watch = Watch { read: true, write: true };
+const NOTHING: Watch = Watch { read: false, write: false, edge: false };
+const EVERYTHING: Watch = Watch { read: true, write: true, edge: false };
+/// What does not report a hang-up that is known again and again. One who does not read does not
+/// learn of a reset behind both sides' FIN where there are no edges.
+const NEWS_OF_HANG_UP: Watch = Watch { read: false, write: false, edge: true };
 
 impl Watches {
     pub(super) fn new(poller: PortablePoller) -> Watches {
-        Watches { poller, sockets: Slab::new(), queue: Vec::new() }
+        Watches { poller, sockets: Slab::new(), queue: Vec::new(), refused: Vec::new() }
     }
 
     pub(super) fn poller(&self) -> &PortablePoller {
@@ -85,6 +94,7 @@ impl Watches {
             armed,
             is_added: armed.is_some(),
             is_hung_up: false,
+            refused: None,
             is_queued: false,
         });
         i32::try_from(place).expect("a process has fewer than 2^31 sockets")
@@ -93,6 +103,16 @@ impl Watches {
     /// Returns a socket that the core holds.
     pub(super) fn socket(&self, sock: &Sock) -> &Socket {
         &self.sockets[place(sock)].socket
+    }
+
+    /// Returns a socket on which a call is to be made, unless the poller has refused to watch it:
+    /// that is told once.
+    pub(super) fn usable(&mut self, sock: &Sock) -> Result<&Socket, Errno> {
+        let watched = &mut self.sockets[place(sock)];
+        match watched.refused.take() {
+            Some(error) => Err(error),
+            None => Ok(&watched.socket),
+        }
     }
 
     /// Ends the registration of a socket and hands it out.
@@ -141,10 +161,11 @@ impl Watches {
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<bool> {
-        for next in 0..self.queue.len() {
-            self.arm(self.queue[next]);
+        self.catch_up();
+        let timeout = if self.refused.is_empty() { timeout } else { Some(Duration::ZERO) };
+        for place in self.refused.drain(..) {
+            events.extend(self.sockets.get(place).map(|watched| watched.event(true, true, true)));
         }
-        self.queue.clear();
         let mode = self.poller.mode();
         let (woken, reports) = self.poller.wait(timeout)?;
         for report in reports {
@@ -156,9 +177,30 @@ impl Watches {
                 }
                 enqueue(&mut self.queue, watched, report.number);
             }
-            events.push(watched.event(&report));
+            events.push(watched.event(report.readable, report.writable, report.hang_up));
         }
         Ok(woken)
+    }
+
+    /// Makes the registrations what they should be. One that cannot be is reported by the next
+    /// wait, so that somebody asks.
+    pub(super) fn catch_up(&mut self) {
+        for place in self.queue.drain(..) {
+            let Some(watched) = self.sockets.get_mut(place) else { continue };
+            watched.is_queued = false;
+            if let Err(error) = watched.arm(&self.poller, place) {
+                log::warn!("{:?} cannot be watched: {error}", watched.key);
+                watched.refused = Some(errno::of_io(&error));
+                self.refused.push(place);
+            }
+        }
+    }
+
+    /// Returns whether the next wait has more to do than to wait.
+    pub(super) fn is_behind(&self) -> bool {
+        let has_edges = self.poller.has_edges();
+        let due = |place: &usize| self.sockets.get(*place)?.due(has_edges);
+        !self.refused.is_empty() || self.queue.iter().any(|place| due(place).is_some())
     }
 
     fn is_edge(&self) -> bool {
@@ -172,24 +214,6 @@ impl Watches {
             enqueue(&mut self.queue, &mut self.sockets[place], place);
         }
     }
-
-    /// Makes the registration of a socket what it should be.
-    fn arm(&mut self, number: usize) {
-        let Some(watched) = self.sockets.get_mut(number) else { return };
-        watched.is_queued = false;
-        let changed = watched.due().map(|due| match due {
-            Some(watch) if watched.is_added => {
-                (self.poller.modify(&watched.socket, number, watch), Some(watch))
-            }
-            Some(watch) => (self.poller.add(&watched.socket, number, watch), Some(watch)),
-            None => (self.poller.delete(&watched.socket), None),
-        });
-        let Some((result, armed)) = changed else { return };
-        match result {
-            Ok(()) => (watched.armed, watched.is_added) = (armed, armed.is_some()),
-            Err(error) => log::error!("{:?} cannot be watched: {error}", watched.key),
-        }
-    }
 }
 
 impl Watched {
@@ -199,32 +223,37 @@ impl Watched {
         self.ready.write |= report.writable || report.hang_up;
         self.is_hung_up |= report.hang_up;
         if matches!(mode, Mode::Oneshot | Mode::EdgeOneshot) {
-            self.armed = None;
+            self.armed = self.armed.filter(|armed| armed.edge);
         }
     }
 
-    fn event(&self, report: &Report) -> Event {
-        let hang_up = report.hang_up;
-        Event::Ready {
-            key: self.key,
-            readable: report.readable || hang_up,
-            writable: report.writable || hang_up,
-            hang_up,
-            exhaust: true,
+    fn event(&self, readable: bool, writable: bool, hang_up: bool) -> Event {
+        let (readable, writable) = (readable || hang_up, writable || hang_up);
+        Event::Ready { key: self.key, readable, writable, hang_up, exhaust: true }
+    }
+
+    /// Makes the registration what it has to be.
+    fn arm(&mut self, poller: &PortablePoller, place: usize) -> io::Result<()> {
+        let Some(due) = self.due(poller.has_edges()) else { return Ok(()) };
+        match due {
+            Some(watch) if self.is_added => poller.modify(&self.socket, place, watch)?,
+            Some(watch) => poller.add(&self.socket, place, watch)?,
+            None => poller.delete(&self.socket)?,
         }
+        (self.armed, self.is_added) = (due, due.is_some());
+        Ok(())
     }
 
     /// Returns what the registration has to become (`Some(None)`: to end), if it has to change.
-    fn due(&self) -> Option<Option<Watch>> {
-        if self.is_hung_up {
-            // It would be reported again and again.
-            return self.is_added.then_some(None);
-        }
-        let due = Watch {
-            read: self.wanted.read && !self.ready.read,
-            write: self.wanted.write && !self.ready.write,
+    fn due(&self, has_edges: bool) -> Option<Option<Watch>> {
+        let due = if self.is_hung_up {
+            has_edges.then_some(NEWS_OF_HANG_UP)
+        } else {
+            let read = self.wanted.read && !self.ready.read;
+            let write = self.wanted.write && !self.ready.write;
+            Some(Watch { read, write, edge: false })
         };
-        (self.armed != Some(due)).then_some(Some(due))
+        (self.armed != due).then_some(due)
     }
 }
 
