@@ -379,10 +379,9 @@ fn an_accepted_connection_knows_both_addresses_to_its_end(kind: Kind) {
 }
 
 /// On real sockets only: the scripted world has no addresses of its own.
-#[test]
-fn a_connection_of_a_wildcard_listener_knows_which_address_was_dialled() {
+fn a_connection_of_a_wildcard_listener_knows_which_address_was_dialled(kind: Kind) {
     for (listen, dial) in [("0.0.0.0:0", "127.0.0.7"), ("[::]:0", "::1"), ("[::]:0", "127.0.0.1")] {
-        let mut rig = Rig::new(Kind::NATIVE);
+        let mut rig = Rig::new(kind);
         let listener = rig.event_loop.net().listen(listen).expect("a free port");
         let port = rig.event_loop.net().listener_addr(listener).expect("it is open").port();
         let at_close = Rc::new(RefCell::new(None));
@@ -402,9 +401,8 @@ fn a_connection_of_a_wildcard_listener_knows_which_address_was_dialled() {
 }
 
 /// On real sockets only: the scripted world has no address families.
-#[test]
-fn a_listener_for_ipv6_only_leaves_the_port_to_ipv4() {
-    let mut rig = Rig::new(Kind::NATIVE);
+fn a_listener_for_ipv6_only_leaves_the_port_to_ipv4(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let options = ListenOptions::default().v6_only(true);
     let listener = rig.event_loop.net().listen_with("[::]:0", options).expect("a free port");
     let port = rig.event_loop.net().listener_addr(listener).expect("it is open").port();
@@ -523,4 +521,9 @@ on_virtual_time!(
     the_pause_doubles_to_200_ms_and_is_told_once,
     a_connection_that_ends_makes_a_paused_listener_try_at_once,
     a_broken_listener_is_told_and_gone,
+);
+
+on_real_sockets!(
+    a_connection_of_a_wildcard_listener_knows_which_address_was_dialled,
+    a_listener_for_ipv6_only_leaves_the_port_to_ipv4,
 );

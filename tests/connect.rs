@@ -260,9 +260,8 @@ fn a_connect_during_close_all_gets_no_id(kind: Kind) {
 }
 
 /// On real sockets only: it is the kernel that refuses to begin.
-#[test]
-fn a_connect_that_cannot_be_begun_is_an_error_with_its_address() {
-    let mut rig = Rig::new(Kind::NATIVE);
+fn a_connect_that_cannot_be_begun_is_an_error_with_its_address(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let error = rig.event_loop.net().connect("[fe80::1]:80").expect_err("it has no scope");
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(error.to_string().contains("[fe80::1]:80"), "{error}");
@@ -372,9 +371,8 @@ fn the_peers_address_is_known_at_once_and_the_own_after_the_connect(kind: Kind) 
 }
 
 /// On real sockets only: the scripted world has no addresses of its own.
-#[test]
-fn the_own_address_is_the_one_the_server_sees() {
-    let mut rig = Rig::new(Kind::NATIVE);
+fn the_own_address_is_the_one_the_server_sees(kind: Kind) {
+    let mut rig = Rig::new(kind);
     for bind in ["127.0.0.1:0", "[::1]:0"] {
         let server = TcpListener::bind(bind).expect("a free port");
         let addr = server.local_addr().expect("it is bound");
@@ -388,10 +386,9 @@ fn the_own_address_is_the_one_the_server_sees() {
 
 /// On Linux: the options are the kernel's, and the accepted end's socket is found in procfs.
 #[cfg(target_os = "linux")]
-#[test]
-fn nodelay_is_on_at_both_ends_unless_switched_off() {
+fn nodelay_is_on_at_both_ends_unless_switched_off(kind: Kind) {
     for on in [true, false] {
-        let mut rig = Rig::new(Kind::NATIVE);
+        let mut rig = Rig::new(kind);
         let mut options = (hotloop::ListenOptions::default(), ConnOptions::default());
         if !on {
             let off = options.1.nodelay(false);
@@ -453,3 +450,11 @@ on_virtual_time!(
 
 // A kernel gives a connect up after some minutes, and connects to itself only by chance.
 on_script!(a_connect_without_a_limit_waits_for_ever, a_self_connect_counts_as_refused,);
+
+on_real_sockets!(
+    a_connect_that_cannot_be_begun_is_an_error_with_its_address,
+    the_own_address_is_the_one_the_server_sees,
+);
+
+#[cfg(target_os = "linux")]
+on_real_sockets!(nodelay_is_on_at_both_ends_unless_switched_off);

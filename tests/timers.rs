@@ -388,9 +388,8 @@ fn a_timer_years_ahead_fires_then(kind: Kind) {
 }
 
 /// On real sockets only; epoll's timeouts are clamped (`epoll_wait(2)`).
-#[test]
-fn a_timer_years_ahead_disturbs_no_wait_of_the_kernel() {
-    let mut rig = Rig::new(Kind::NATIVE);
+fn a_timer_years_ahead_disturbs_no_wait_of_the_kernel(kind: Kind) {
+    let mut rig = Rig::new(kind);
     let net = rig.event_loop.net();
     net.start_timer(Duration::MAX, 0);
     net.start_timer(500 * YEAR, 1);
@@ -578,9 +577,8 @@ impl Handler for NeverEarly {
 }
 
 /// On real sockets only: only a real clock can be early.
-#[test]
-fn no_timer_is_early_on_a_real_clock() {
-    let config = Kind::NATIVE.real(Config::default());
+fn no_timer_is_early_on_a_real_clock(kind: Kind) {
+    let config = kind.real(Config::default());
     let mut event_loop = Loop::new(config).expect("a loop");
     let before = Instant::now();
     let origin = (before, event_loop.net().now());
@@ -630,4 +628,9 @@ on_virtual_time!(
 on_script!(
     timers_due_behind_a_long_callback_fire_once_in_order,
     a_delay_counts_from_the_clock_that_was_read_last,
+);
+
+on_real_sockets!(
+    a_timer_years_ahead_disturbs_no_wait_of_the_kernel,
+    no_timer_is_early_on_a_real_clock,
 );

@@ -24,8 +24,8 @@ fn wakes(rig: &Rig) -> usize {
 }
 
 /// A loop that nothing but wakers keeps running.
-fn bare_loop() -> Loop {
-    Loop::new(Kind::NATIVE.real(Config::default())).expect("a loop")
+fn bare_loop(kind: Kind) -> Loop {
+    Loop::new(kind.real(Config::default())).expect("a loop")
 }
 
 fn a_wake_of_another_thread_is_told_once(kind: Kind) {
@@ -194,11 +194,10 @@ impl Handler for Idle {
 }
 
 /// On real sockets only: a scripted loop does not block.
-#[test]
-fn the_last_waker_that_goes_ends_a_run_that_blocks() {
+fn the_last_waker_that_goes_ends_a_run_that_blocks(kind: Kind) {
     let watchdog = Watchdog::new("the last waker is gone");
     for _ in 0..200 {
-        let mut event_loop = bare_loop();
+        let mut event_loop = bare_loop(kind);
         let (wakers, (turned, has_turned)) =
             ([(); 3].map(|()| event_loop.waker()), mpsc::channel::<()>());
         wakers[0].wake();
@@ -214,10 +213,9 @@ fn the_last_waker_that_goes_ends_a_run_that_blocks() {
 }
 
 /// On real sockets only: a scripted loop does not block.
-#[test]
-fn a_storm_of_clones_and_drops_keeps_count() {
+fn a_storm_of_clones_and_drops_keeps_count(kind: Kind) {
     let watchdog = Watchdog::new("clones and drops");
-    let mut event_loop = bare_loop();
+    let mut event_loop = bare_loop(kind);
     let waker = event_loop.waker();
     let done = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..PRODUCERS)
@@ -293,9 +291,13 @@ impl<I: Inbox> Handler for Collector<I> {
 
 /// Lets the producers post and wake as fast as they can. Every message has been received when the
 /// loop returns: it stops at nothing else, because the waker that stays here keeps it running.
-fn storm<I: Inbox, P: FnMut((usize, u64)) + Send + 'static>(inbox: I, post: impl Fn() -> P) {
+fn storm<I, P>(kind: Kind, inbox: I, post: impl Fn() -> P)
+where
+    I: Inbox,
+    P: FnMut((usize, u64)) + Send + 'static,
+{
     let watchdog = Watchdog::new("a storm of posts");
-    let mut event_loop = bare_loop();
+    let mut event_loop = bare_loop(kind);
     let waker = event_loop.waker();
     let start = Arc::new(Barrier::new(PRODUCERS));
     let threads: Vec<_> = (0..PRODUCERS)
@@ -327,20 +329,18 @@ fn storm<I: Inbox, P: FnMut((usize, u64)) + Send + 'static>(inbox: I, post: impl
 }
 
 /// On real sockets only: a scripted loop does not block.
-#[test]
-fn every_post_of_a_storm_through_a_shared_queue_arrives_once_and_in_order() {
+fn every_post_of_a_storm_through_a_shared_queue_arrives_once_and_in_order(kind: Kind) {
     let inbox = Arc::new(Mutex::new(VecDeque::new()));
-    storm(Arc::clone(&inbox), || {
+    storm(kind, Arc::clone(&inbox), || {
         let inbox = Arc::clone(&inbox);
         move |message| inbox.lock().expect("the loop does not panic").push_back(message)
     });
 }
 
 /// On real sockets only: a scripted loop does not block.
-#[test]
-fn every_post_of_a_storm_through_a_channel_arrives_once_and_in_order() {
+fn every_post_of_a_storm_through_a_channel_arrives_once_and_in_order(kind: Kind) {
     let (sender, receiver) = mpsc::channel();
-    storm(receiver, || {
+    storm(kind, receiver, || {
         let sender = sender.clone();
         move |message| sender.send(message).expect("the loop is there")
     });
@@ -350,8 +350,7 @@ fn every_post_of_a_storm_through_a_channel_arrives_once_and_in_order() {
 /// so that no later wake makes up for one that is lost.
 ///
 /// On real sockets only: a scripted loop does not block.
-#[test]
-fn no_wake_is_lost_on_a_loop_that_is_about_to_sleep() {
+fn no_wake_is_lost_on_a_loop_that_is_about_to_sleep(kind: Kind) {
     struct Answer(Receiver<u32>, mpsc::Sender<u32>);
     impl Handler for Answer {
         fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
@@ -365,7 +364,7 @@ fn no_wake_is_lost_on_a_loop_that_is_about_to_sleep() {
         }
     }
     let watchdog = Watchdog::new("a wake before the sleep");
-    let mut event_loop = bare_loop();
+    let mut event_loop = bare_loop(kind);
     let waker = event_loop.waker();
     let ((post, posted), (answer, answered)) = (mpsc::channel(), mpsc::channel());
     let thread = thread::spawn(move || {
@@ -392,4 +391,12 @@ on_every_backend!(
     a_wake_is_told_although_its_waker_is_gone,
     a_waker_keeps_the_loop_running_and_its_end_lets_it_return,
     the_last_wake_is_told_before_run_returns,
+);
+
+on_real_sockets!(
+    the_last_waker_that_goes_ends_a_run_that_blocks,
+    a_storm_of_clones_and_drops_keeps_count,
+    every_post_of_a_storm_through_a_shared_queue_arrives_once_and_in_order,
+    every_post_of_a_storm_through_a_channel_arrives_once_and_in_order,
+    no_wake_is_lost_on_a_loop_that_is_about_to_sleep,
 );
