@@ -256,7 +256,7 @@ impl Keepalive {
 }
 
 /// What the kernel knows of a TCP connection (`TCP_INFO`, `tcp(7)`). `None`: this kernel does not
-/// tell.
+/// tell, or has measured nothing yet.
 ///
 /// # Platform
 ///
@@ -296,7 +296,7 @@ pub struct TcpInfo {
     pub segment_max_bytes: u32,
     /// How many bytes per second arrive at the peer, as measured last.
     pub delivery_rate: Option<u64>,
-    /// At how many bytes per second the kernel sends.
+    /// At how many bytes per second the kernel sends; `None` also if it has set itself no bound.
     pub pacing_rate: Option<u64>,
     /// Bytes that were acknowledged, all in all.
     pub acked_bytes: Option<u64>,

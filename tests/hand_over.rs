@@ -4,15 +4,20 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hotloop::{CloseReason, Config, ConnId, ConnOptions, SendSide, Sent, TimeoutKind};
+use hotloop::{
+    CloseReason, Config, ConnId, ConnOptions, Keepalive, SendSide, Sent, SocketOption, TimeoutKind,
+};
 use support::{Call, Kind, Rig};
 
 /// More than the kernel takes from a loop whose peer does not read.
 const MORE_THAN_ROOM: usize = 16 << 20;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A limit that lets a test queue that much.
 fn roomy() -> Config {
@@ -165,6 +170,77 @@ fn a_fin_that_is_owed_or_sent_goes_along(kind: Kind) {
         rig.until("the answer", |rig| rig.handler.consumed == b"still heard");
         rig.finish(peer);
         assert_eq!(rig.until_closed(again), (CloseReason::PeerClosed, 0));
+    }
+}
+
+/// The adopter finds the FIN again, and before it what nobody has consumed.
+fn what_is_left_at_the_fin_goes_along(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    rig.handler.on_data = Some(Box::new(|_, _, _| 0));
+    rig.handler.on_read_closed = Some(Box::new(|net, conn, rest| {
+        assert_eq!(rest, b"half a line");
+        assert!(net.release(conn));
+    }));
+    let (peer, conn) = rig.client();
+    rig.send(peer, b"half a line");
+    rig.finish(peer);
+    assert_eq!(rig.until_closed(conn), (CloseReason::Released, 0));
+    let detached = rig.handler.released.pop().expect("on_release came");
+    assert_eq!(detached.unread(), b"half a line");
+    let stats = rig.event_loop.net().stats();
+    assert_eq!((stats.discarded_bytes, stats.buffered_bytes), (0, 0));
+    rig.handler.on_read_closed = None;
+    let again = rig.event_loop.net().adopt(detached).expect("a connection");
+    assert_eq!(rig.until_closed(again), (CloseReason::PeerClosed, 0));
+    assert_eq!(rig.handler.shown(again).concat(), b"half a line");
+}
+
+fn bytes_behind_a_fin_that_was_sent_are_given_back(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (peer, conn) = rig.client();
+    rig.event_loop.net().shutdown(conn);
+    rig.until("the FIN", |rig| rig.at_end(peer));
+    let detached = rig.release(conn);
+    assert_eq!(detached.send_side(), SendSide::FinSent);
+    let adopted = rig.event_loop.net().adopt(detached.with_queued(b"too late"));
+    let refused = adopted.expect_err("they can never be sent");
+    assert_eq!(refused.error().kind(), ErrorKind::InvalidInput, "{refused}");
+    assert_eq!(refused.into_inner().queued(), b"too late");
+}
+
+fn a_full_loop_adopts_what_brings_nothing(kind: Kind) {
+    let mut rig = Rig::with(kind, Config::default().global_buffer_bytes(30 << 10));
+    rig.handler.on_data = Some(Box::new(|_, _, _| 0));
+    // Kept input may have all of the buffers, writes seven eighths.
+    let full = |rig: &mut Rig| rig.event_loop.net().stats().buffered_bytes > 26_880;
+    while !full(&mut rig) {
+        let (peer, conn) = rig.client();
+        rig.send(peer, b"x");
+        rig.until("the byte", |rig| !rig.handler.shown(conn).is_empty());
+    }
+    let (_, conn) = rig.client();
+    let detached = rig.release(conn);
+    let refused = rig.event_loop.net().adopt(detached.with_unread(b"x")).expect_err("no room");
+    assert!(refused.error().to_string().contains("global_buffer_bytes"), "{refused}");
+    drop(refused);
+    let (_, conn) = rig.client();
+    let detached = rig.release(conn);
+    rig.event_loop.net().adopt(detached).expect("it needs no room");
+}
+
+fn an_adopted_connection_has_the_options_it_is_adopted_with(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (_, conn) = rig.client();
+    let before = SocketOption::TypeOfService(0x20);
+    rig.event_loop.net().set_socket_option(conn, &before).expect("an option of Linux");
+    let detached = rig.release(conn);
+    let keepalive = Keepalive { idle: SECOND, interval: SECOND, probes: 3 };
+    let options = [SocketOption::Keepalive(Some(keepalive)), SocketOption::NotsentLowatBytes(999)];
+    let own = options.iter().cloned().fold(ConnOptions::default(), ConnOptions::socket);
+    let again = rig.event_loop.net().adopt_with(detached, own).expect("a connection");
+    for option in options.iter().chain([&before]) {
+        let read = rig.event_loop.net().socket_option(again, option.name());
+        assert_eq!(&read.expect("an option of Linux"), option);
     }
 }
 
@@ -357,6 +433,9 @@ on_every_backend!(
     an_adopted_connection_shows_its_unread_bytes_first,
     what_the_kernel_holds_at_the_release_is_read_by_the_adopter,
     a_fin_that_is_owed_or_sent_goes_along,
+    what_is_left_at_the_fin_goes_along,
+    bytes_behind_a_fin_that_was_sent_are_given_back,
+    a_full_loop_adopts_what_brings_nothing,
     a_dropped_connection_resets_if_it_loses_bytes,
     an_abort_and_a_second_release_in_the_same_callback,
     what_cannot_be_released_says_so,
@@ -368,4 +447,5 @@ on_every_backend!(
     a_listener_goes_on_elsewhere_with_its_backlog,
     a_loop_that_cannot_take_a_connection_gives_it_back,
 );
+on_kernels!(an_adopted_connection_has_the_options_it_is_adopted_with);
 on_virtual_time!(a_release_waits_for_a_send_in_flight_no_longer_than_the_stall);

@@ -6,9 +6,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
-use hotloop::{CloseReason, Config, ConnId, Detached, Loop, Net, Sent};
-use socket2::Socket;
+use hotloop::{
+    CloseReason, Config, ConnId, ConnOptions, Detached, Loop, Net, OptionName, Sent, SocketOption,
+};
+use socket2::{SockRef, Socket};
 use support::{Kind, Rig};
 
 fn pair() -> (TcpStream, TcpStream) {
@@ -100,6 +103,37 @@ fn an_inherited_listener_is_served(kind: Kind) {
     back.accept().expect("the late one");
 }
 
+fn a_stream_that_is_refused_blocks_as_before(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (near, mut far) = pair();
+    let unknown = SocketOption::Congestion("nonesuch".to_owned());
+    let options = ConnOptions::default().socket(unknown);
+    let refused = rig.event_loop.net().adopt_with(near, options).expect_err("no such algorithm");
+    let (mut near, ..) = refused.into_inner().into_parts().expect("a real one");
+    #[cfg(unix)]
+    assert!(!SockRef::from(&near).nonblocking().expect("a socket"));
+    far.write_all(b"goes on").expect("write");
+    let mut rest = [0; 7];
+    near.read_exact(&mut rest).expect("read");
+    assert_eq!(&rest, b"goes on");
+}
+
+/// `close(2)` would wait, and the loop with it; and small writes wait for acknowledgements.
+fn what_would_hold_up_the_loop_is_switched_off(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    for nodelay in [true, false] {
+        let (near, _far) = pair();
+        let socket = SockRef::from(&near);
+        socket.set_linger(Some(Duration::from_secs(30))).expect("a socket");
+        socket.set_tcp_nodelay(!nodelay).expect("a socket");
+        let options = ConnOptions::default().nodelay(nodelay);
+        let conn = rig.event_loop.net().adopt_with(near, options).expect("a connection");
+        let read = |name| rig.event_loop.net().socket_option(conn, name).expect("an option");
+        let found = [OptionName::Linger, OptionName::Nodelay].map(read);
+        assert_eq!(found, [SocketOption::Linger(None), SocketOption::Nodelay(nodelay)]);
+    }
+}
+
 fn what_is_no_connection_is_given_back(kind: Kind) {
     let mut rig = Rig::new(kind);
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -169,6 +203,8 @@ on_real_sockets!(
     a_released_stream_goes_on_in_the_standard_library,
     a_connection_moves_to_a_loop_of_another_thread,
     an_inherited_listener_is_served,
+    a_stream_that_is_refused_blocks_as_before,
+    what_would_hold_up_the_loop_is_switched_off,
     what_is_no_connection_is_given_back,
     the_error_becomes_one_of_io,
 );

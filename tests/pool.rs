@@ -220,6 +220,16 @@ fn no_more_are_kept_than_may_be(kind: Kind) {
     assert!(story.rig.event_loop.net().is_open(one) && !story.rig.event_loop.net().is_open(other));
 }
 
+fn one_that_is_not_to_be_kept_serves_a_request_that_waits(kind: Kind) {
+    let mut story = Story::new(kind, options().conns_max(1).idle_timeout(Duration::ZERO));
+    let (conn, _) = story.open(1);
+    assert_eq!(story.take(2), Taken::Waits);
+    assert_eq!(story.give(conn), Some(2));
+    assert_eq!(story.give(conn), None);
+    assert!(!story.rig.event_loop.net().is_open(conn));
+    assert_eq!(story.counts(), (1, 0, 0));
+}
+
 fn a_failed_connect_fails_the_request_that_waited_longest(kind: Kind) {
     let mut rig = Rig::new(kind);
     let nobody = rig.refusing();
@@ -318,6 +328,7 @@ on_every_backend!(
     what_an_idle_connection_says_unasked_ends_it,
     a_connection_with_bytes_left_either_way_is_not_kept,
     no_more_are_kept_than_may_be,
+    one_that_is_not_to_be_kept_serves_a_request_that_waits,
     a_failed_connect_fails_the_request_that_waited_longest,
     a_cancelled_request_leaves_its_connection_to_the_pool,
     a_clear_closes_all_that_is_not_in_use,

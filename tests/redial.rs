@@ -115,6 +115,21 @@ fn it_gives_up_after_its_tries_and_can_be_started_again(kind: Kind) {
     assert_eq!(story.rig.event_loop.net().stats().timers, 0);
 }
 
+fn no_tries_at_all_are_one(kind: Kind) {
+    let mut server = None;
+    let mut story = Story::new(kind, |rig| dialling(&[*server.insert(rig.server())]).tries_max(0));
+    let server = server.expect("it is set");
+    story.start();
+    for round in 1..=2 {
+        story.until(|story| story.conn().is_some() || story.redial.borrow().is_stopped());
+        assert!(story.conn().is_some(), "it has not given up");
+        let peer = story.rig.server_peer(server).expect("it was connected to");
+        story.rig.reset(peer);
+        story.until(|story| story.ends.borrow().len() == round);
+    }
+    assert_eq!(*story.ends.borrow(), [Redialled::Again, Redialled::Again]);
+}
+
 fn a_stop_ends_whatever_it_was_doing(kind: Kind) {
     let hour = Duration::from_secs(3600);
     let mut story = Story::new(kind, |rig| {
@@ -217,6 +232,7 @@ on_every_backend!(
     a_refused_connect_is_tried_at_the_next_address,
     a_connection_that_is_lost_is_dialled_again,
     it_gives_up_after_its_tries_and_can_be_started_again,
+    no_tries_at_all_are_one,
     a_stop_ends_whatever_it_was_doing,
     a_connect_that_cannot_be_begun_counts_as_a_try,
 );

@@ -197,7 +197,8 @@ impl Backend for Epoll {
     fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
         let socket = socket.system()?;
         let peer = stream::check_stream(&socket).and_then(|peer| {
-            option::prepare(&socket, options)?;
+            option::prepare_adopted(&socket, options)?;
+            stream::make_ours(&socket)?;
             self.poller.add(socket.as_raw_fd(), CONN_MASK, key.bits())?;
             Ok(peer)
         });
@@ -207,6 +208,7 @@ impl Backend for Epoll {
     fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
         let socket = socket.system()?;
         let local = stream::check_listener(&socket).and_then(|local| {
+            stream::make_ours(&socket)?;
             self.poller.add(socket.as_raw_fd(), LISTENER_MASK, key.bits())?;
             Ok(local)
         });

@@ -298,7 +298,8 @@ impl<T> AdoptError<T> {
         &self.error
     }
 
-    /// Returns what was given, untouched.
+    /// Returns what was given. Some of the options of its socket may have been set, but it blocks
+    /// or not as before, unless only its registration has failed.
     pub fn into_inner(self) -> T {
         self.given
     }

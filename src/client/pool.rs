@@ -206,7 +206,8 @@ enum Use {
 /// that has waited longest; the next connect follows after a delay that grows. A connect that
 /// cannot even be begun (for want of descriptors, say) fails none, and is tried again.
 ///
-/// Pass `on_connect`, `on_data`, `on_read_closed`, `on_close` and `on_timer` on to it.
+/// Pass `on_connect`, `on_data`, `on_close` and `on_timer` on to it. An `on_read_closed` of your
+/// own closes, as the default does: a connection that the server has closed is not used again.
 ///
 /// ```
 /// use hotloop::client::{Ended, Opened, Pool, PoolOptions, Taken};
@@ -320,16 +321,15 @@ impl<T> Pool<T> {
     /// request that waits, that one is returned and has it from here on.
     pub fn give(&mut self, net: &mut Net, conn: ConnId) -> Option<T> {
         let Some(&Use::Busy(since)) = self.conns.get(conn) else { return None };
-        let left = self.time_left(net, since);
         // What is not sent yet, or came too early, would be part of the next request.
         let is_clean = net.queued_bytes(conn) == 0 && net.is_quiet(conn);
-        if !is_clean || left == Some(Duration::ZERO) {
+        if !is_clean || self.age_left(net, since) == Some(Duration::ZERO) {
             self.close(net, conn);
             return None;
         }
         let next = self.waiters.pop_front();
         if next.is_none() {
-            self.keep(net, conn, since, left);
+            self.keep(net, conn, since);
         }
         next
     }
@@ -478,8 +478,9 @@ impl<T> Pool<T> {
     }
 
     /// Keeps a connection that nobody uses, if there is room for it.
-    fn keep(&mut self, net: &mut Net, conn: ConnId, since: Time, left: Option<Duration>) {
-        if self.idle.len() >= self.options.idle_max {
+    fn keep(&mut self, net: &mut Net, conn: ConnId, since: Time) {
+        let left = self.time_left(net, since);
+        if self.idle.len() >= self.options.idle_max || left == Some(Duration::ZERO) {
             return self.close(net, conn);
         }
         self.conns.insert(conn, Use::Idle(since));
@@ -488,15 +489,18 @@ impl<T> Pool<T> {
 
     /// Returns how long a connection may be kept while nobody uses it; `None`: for ever.
     fn time_left(&self, net: &Net, since: Time) -> Option<Duration> {
-        let age = net.now().since(since);
-        let left = match self.options.age_max {
-            Limit::At(most) => Some(most.saturating_sub(age)),
-            Limit::Unlimited => None,
-        };
-        match (self.options.idle_timeout, left) {
+        match (self.options.idle_timeout, self.age_left(net, since)) {
             (Limit::At(idle), Some(left)) => Some(idle.min(left)),
             (Limit::At(idle), None) => Some(idle),
             (Limit::Unlimited, left) => left,
+        }
+    }
+
+    /// Returns how much older a connection may get; `None`: as old as it likes.
+    fn age_left(&self, net: &Net, since: Time) -> Option<Duration> {
+        match self.options.age_max {
+            Limit::At(most) => Some(most.saturating_sub(net.now().since(since))),
+            Limit::Unlimited => None,
         }
     }
 

@@ -28,11 +28,11 @@ use crate::options::{ConnOptions, Limit, invalid};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redialled {
-    /// The connection is not this one's.
+    /// The connection is not this one's, or was left to itself by [`stop`](Redial::stop).
     Foreign,
     /// It is dialled again when the delay is over.
     Again,
-    /// The tries are used up, or [`stop`](Redial::stop) was called: nothing more comes.
+    /// The tries are used up: nothing more comes.
     GaveUp,
 }
 
@@ -138,7 +138,9 @@ impl Redial {
     }
 
     /// Dials, unless it does already. A connect that cannot even be begun counts as a try that
-    /// failed: the next one follows after its delay. Returns whether it was stopped before.
+    /// failed: the next one follows after its delay. If it was the last one, no callback tells of
+    /// it but [`is_stopped`](Redial::is_stopped) does, here and behind
+    /// [`on_timer`](Redial::on_timer). Returns whether it was stopped before.
     pub fn start(&mut self, net: &mut Net) -> bool {
         let was_stopped = self.state == State::Stopped;
         if was_stopped {
@@ -223,7 +225,7 @@ impl Redial {
 
     /// Starts the delay before the next try, if there is one.
     fn wait(&mut self, net: &mut Net) -> Redialled {
-        if matches!(self.tries_max, Limit::At(most) if self.tries >= most) {
+        if matches!(self.tries_max, Limit::At(most) if self.tries >= most.max(1)) {
             self.state = State::Stopped;
             return Redialled::GaveUp;
         }

@@ -142,7 +142,7 @@ impl Loop {
         handler.on_read_closed(&mut self.net, id, rest);
         self.net.leave();
         if let Some(kept) = self.shown.take() {
-            self.net.drop_kept(kept);
+            self.net.put_rest(id, kept);
         }
     }
 

@@ -23,14 +23,16 @@ impl Net {
     /// It is open from here on, and gets neither `on_accept` nor `on_connect` (C1). Its unread
     /// bytes are shown to the handler first and count as received, its queued bytes are sent first
     /// and count as accepted; a FIN that is owed follows them. If the peer has closed,
-    /// `on_read_closed` tells of it here too. The socket becomes non-blocking and close-on-exec.
+    /// `on_read_closed` tells of it here too. The socket becomes non-blocking and close-on-exec,
+    /// and loses an `SO_LINGER` above zero, with which its `close(2)` would hold up the loop.
     ///
     /// # Errors
     ///
     /// In all cases with what was given: a socket that is not a connected one of TCP, one of
     /// another (simulated) system, the connection limit, a loop that is shutting down, more unread
     /// bytes than `inbound_max_bytes`, more queued ones than the hard limit (each counted with the
-    /// loop's `global_buffer_bytes`), and those of the registration (`epoll_ctl(2)`).
+    /// loop's `global_buffer_bytes`), queued bytes behind a FIN that was sent, an option that the
+    /// system refuses, and those of the registration (`epoll_ctl(2)`).
     ///
     /// # Re-entrancy
     ///
@@ -109,11 +111,15 @@ impl Net {
         if unread > options.inbound_max_bytes.bytes() {
             return Err(invalid(&format!("{unread} unread bytes are over inbound_max_bytes")));
         }
+        if queued > 0 && detached.send_side == SendSide::FinSent {
+            return Err(invalid(&format!("{queued} queued bytes are behind a FIN that was sent")));
+        }
         let cost = if queued == 0 { 0 } else { queued + SEGMENT_OVERHEAD };
         if cost > options.hard_limit_bytes.bytes() {
             return Err(invalid(&format!("{queued} queued bytes are over hard_limit_bytes")));
         }
-        if self.buffered_bytes.saturating_add(unread).saturating_add(cost) > self.write_limit {
+        let brought = unread.saturating_add(cost);
+        if brought > 0 && self.buffered_bytes.saturating_add(brought) > self.write_limit {
             return Err(io::Error::other("global_buffer_bytes is used up"));
         }
         Ok(key)
@@ -158,10 +164,10 @@ impl Net {
     ///
     /// # Re-entrancy
     ///
-    /// Within `on_data` of the same connection, what that call does not consume goes along. The
-    /// release comes at the end of this turn, or after it if called in `on_turn_end`. The slot is
-    /// free behind `on_close`: a loop at `max_connections` cannot adopt the connection again
-    /// within `on_release`.
+    /// Within `on_data` of the same connection, what that call does not consume goes along, and
+    /// within `on_read_closed` what that is shown. The release comes at the end of this turn, or
+    /// after it if called in `on_turn_end`. The slot is free behind `on_close`: a loop at
+    /// `max_connections` cannot adopt the connection again within `on_release`.
     ///
     /// # Examples
     ///

@@ -245,6 +245,14 @@ impl Net {
         }
     }
 
+    /// Drops what `on_read_closed` was shown; with a connection that is given away it goes along.
+    pub(crate) fn put_rest(&mut self, id: ConnId, rest: Box<Kept>) {
+        match self.conns.get(id.0) {
+            Some(conn) if conn.phase == Phase::Releasing => self.put_kept(id, rest),
+            _ => self.drop_kept(rest),
+        }
+    }
+
     /// Gives a buffer back and counts what nobody consumed.
     pub(crate) fn drop_kept(&mut self, kept: Box<Kept>) {
         self.buffered_bytes -= kept.cost();

@@ -17,6 +17,16 @@ pub(crate) fn prepare(socket: &Socket, options: &ConnOptions) -> io::Result<()> 
     set_all(socket, &options.socket)
 }
 
+/// Sets what an adopted connection is to have: it may be anything but a new one.
+pub(crate) fn prepare_adopted(socket: &Socket, options: &ConnOptions) -> io::Result<()> {
+    socket.set_tcp_nodelay(options.nodelay)?;
+    // `close(2)` would wait so long, and the loop with it.
+    if socket.linger()?.is_some_and(|linger| !linger.is_zero()) {
+        socket.set_linger(None)?;
+    }
+    set_all(socket, &options.socket)
+}
+
 /// Sets several options.
 pub(crate) fn set_all(socket: &Socket, options: &[SocketOption]) -> io::Result<()> {
     options.iter().try_for_each(|option| {
@@ -229,10 +239,12 @@ mod system {
     impl RawTcpInfo {
         fn info(&self) -> TcpInfo {
             let micros = |at| Duration::from_micros(self.u32(at).into());
+            // All ones: there was nothing to measure or to bound yet.
+            let measured = |at| Some(self.u32(at)).filter(|n| self.has(at, 4) && *n != u32::MAX);
             TcpInfo {
                 rtt: micros(68),
                 rtt_variance: micros(72),
-                min_rtt: self.has(148, 4).then(|| micros(148)),
+                min_rtt: measured(148).map(|micros| Duration::from_micros(micros.into())),
                 retransmit_timeout: micros(8),
                 retransmits: self.bytes[2].into(),
                 total_retransmits: self.u32(100),
@@ -241,7 +253,7 @@ mod system {
                 congestion_window_segments: self.u32(80),
                 segment_max_bytes: self.u32(16),
                 delivery_rate: self.u64(160),
-                pacing_rate: self.u64(104),
+                pacing_rate: self.u64(104).filter(|rate| *rate != u64::MAX),
                 acked_bytes: self.u64(120),
                 arrived_bytes: self.u64(128),
                 unsent_bytes: self.has(144, 4).then(|| self.u32(144)),
@@ -304,5 +316,19 @@ mod system {
 
     pub(super) fn count(_: &Socket, what: KernelCount) -> io::Result<usize> {
         Err(what.unsupported())
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    #[test]
+    fn what_was_not_measured_yet_is_not_told() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let info = tcp_info(&socket).expect("Linux has it");
+        assert_eq!((info.min_rtt, info.pacing_rate), (None, None));
     }
 }

@@ -15,9 +15,23 @@ use crate::options::{ListenOptions, invalid};
 
 /// A peer that is gone must not become a SIGPIPE; where there is no such flag `socket2` sets an
 /// option, or there is no such signal.
-#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
 const SEND_FLAGS: i32 = 0;
 
 /// Opens a socket that listens on an address.
@@ -56,8 +70,7 @@ pub(crate) fn open(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Makes a socket that came from elsewhere one of ours: non-blocking and not inherited. Returns its
-/// peer's address.
+/// Returns the peer's address of a socket that came from elsewhere.
 ///
 /// # Errors
 ///
@@ -67,19 +80,19 @@ pub(crate) fn check_stream(socket: &Socket) -> io::Result<SocketAddr> {
         return Err(invalid("no stream socket"));
     }
     // A listener has no peer: it is not connected.
-    let peer = socket.peer_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
-    prepare(socket)?;
-    Ok(peer)
+    socket.peer_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))
 }
 
-/// Makes a listener that came from elsewhere one of ours, as [`check_stream`]. Returns its address.
+/// Returns the address of a listener that came from elsewhere.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::InvalidInput`] if it is none of TCP.
 pub(crate) fn check_listener(socket: &Socket) -> io::Result<SocketAddr> {
     if !is_listener(socket)? {
         return Err(invalid("a socket that does not listen"));
     }
-    let local = socket.local_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))?;
-    prepare(socket)?;
-    Ok(local)
+    socket.local_addr()?.as_socket().ok_or_else(|| invalid("no socket of IP"))
 }
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
@@ -94,7 +107,9 @@ fn is_listener(socket: &Socket) -> io::Result<bool> {
     Ok(is_stream && socket.local_addr().is_ok() && socket.peer_addr().is_err())
 }
 
-fn prepare(socket: &Socket) -> io::Result<()> {
+/// Makes a socket that came from elsewhere one of ours: non-blocking and not inherited. The last
+/// thing before it is registered: one that is refused goes on as it was.
+pub(crate) fn make_ours(socket: &Socket) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     #[cfg(unix)]
     socket.set_cloexec(true)?;

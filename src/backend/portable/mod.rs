@@ -186,7 +186,8 @@ impl Backend for Portable {
     fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
         let socket = socket.system()?;
         let peer = stream::check_stream(&socket).and_then(|peer| {
-            option::prepare(&socket, options)?;
+            option::prepare_adopted(&socket, options)?;
+            stream::make_ours(&socket)?;
             Ok(peer)
         });
         self.take(socket, key, peer)
@@ -194,7 +195,10 @@ impl Backend for Portable {
 
     fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
         let socket = socket.system()?;
-        let local = stream::check_listener(&socket);
+        let local = stream::check_listener(&socket).and_then(|local| {
+            stream::make_ours(&socket)?;
+            Ok(local)
+        });
         self.take(socket, key, local)
     }
 

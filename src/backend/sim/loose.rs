@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::backend::{Loose, Sock, Taken, foreign};
 use crate::error::Errno;
 use crate::id::Key;
+use crate::socket_option::SocketOption;
 use crate::sys::errno::{EBADF, ENOTCONN};
 
 use super::end::{Owner, Stage};
@@ -61,7 +62,13 @@ impl Drop for LooseSocket {
 
 impl Sim {
     /// Takes a socket into this kernel's loop: a connection or a listener, as `find` says.
-    pub(super) fn take(&self, name: &'static str, key: Key, socket: Loose) -> Taken {
+    pub(super) fn take(
+        &self,
+        name: &'static str,
+        key: Key,
+        socket: Loose,
+        options: &[SocketOption],
+    ) -> Taken {
         let mut loose = match socket {
             Loose::Simulated(loose) => loose,
             other => return Err((foreign(), other)),
@@ -70,7 +77,7 @@ impl Sim {
         if !is_here {
             return Err((foreign(), Loose::Simulated(loose)));
         }
-        let take = |net: &mut Network, host| net.take_loose(host, loose.life, loose.handle, key);
+        let take = |net: &mut Network, host| net.take_loose(host, &loose, key, options);
         match self.call(name, key, take, of_result) {
             Ok(addr) => {
                 loose.is_taken = true;
@@ -104,17 +111,18 @@ impl Network {
         machine.life
     }
 
-    /// Gives a loose socket to the loop of its machine under a key. Returns a connection's peer,
-    /// or a listener's own address.
+    /// Gives a loose socket to the loop of its machine under a key, with options. Returns a
+    /// connection's peer, or a listener's own address.
     fn take_loose(
         &mut self,
         host: HostIndex,
-        life: u32,
-        handle: i32,
+        loose: &LooseSocket,
         key: Key,
+        options: &[SocketOption],
     ) -> io::Result<SocketAddr> {
         self.count_call();
-        if !self.is_loose(host, life, handle) {
+        let handle = loose.handle;
+        if !self.is_loose(host, loose.life, handle) {
             return Err(Errno(EBADF).into());
         }
         let found = self.machines[host].descriptor(handle).expect("it was just found");
@@ -126,7 +134,9 @@ impl Network {
                 }
                 end.owner = Owner::Socket { key, handle };
                 (end.watch_read, end.watch_write) = (true, false);
-                end.remote
+                let remote = end.remote;
+                self.set_all(index, options);
+                remote
             }
             Socket::Listener(index) => self.listener(host, index).addr,
             Socket::Nothing => return Err(Errno(EBADF).into()),

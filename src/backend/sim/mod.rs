@@ -181,12 +181,12 @@ impl Backend for Sim {
         self.call(name, conn.key, |net, host| net.finish_connect(host, conn), answer)
     }
 
-    fn adopt(&mut self, key: Key, socket: Loose, _: &ConnOptions) -> Taken {
-        self.take("adopt", key, socket)
+    fn adopt(&mut self, key: Key, socket: Loose, options: &ConnOptions) -> Taken {
+        self.take("adopt", key, socket, &options.socket)
     }
 
     fn adopt_listener(&mut self, key: Key, socket: Loose) -> Taken {
-        self.take("adopt listener", key, socket)
+        self.take("adopt listener", key, socket, &[])
     }
 
     fn detach(&mut self, sock: &Sock, unread: &mut Vec<u8>) -> Loose {
