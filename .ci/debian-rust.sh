@@ -50,7 +50,7 @@ debian() {
     shift
     env -u RUSTFLAGS -u CARGO_ENCODED_RUSTFLAGS -u RUSTUP_TOOLCHAIN PATH=/usr/bin:/bin \
         RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc CARGO_TARGET_DIR="$cross" \
-        CARGO_PROFILE_DEV_DEBUG=0 "/usr/bin/$tool" "$@"
+        CARGO_PROFILE_DEV_DEBUG=0 CARGO_INCREMENTAL=0 "/usr/bin/$tool" "$@"
 }
 
 # The flags of a target are the same for all who compile for it, or everything is built twice.
