@@ -32,7 +32,14 @@ pub enum BackendKind {
     ///
     /// It waits for edges where the system has them, otherwise for levels or single shots; the
     /// environment variable `HOTLOOP_PORTABLE_MODE` (`edge`, `level`, `oneshot`, `edge-oneshot`)
-    /// forces one.
+    /// forces one, or [`Loop::new`](crate::Loop::new) fails.
+    ///
+    /// # Platform
+    ///
+    /// On event ports and `poll(2)`, which have no edges and report it again and again that both
+    /// sides have sent their FIN, a paused connection learns of a reset behind them only when it is
+    /// resumed. A [`Waker`](crate::Waker) holds the poller: on Linux three descriptors, as long as
+    /// it lives.
     Portable,
 }
 

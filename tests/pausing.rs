@@ -450,4 +450,4 @@ fn assert_nothing_lent(rig: &Rig) {
 }
 
 // The scripted peer takes not one byte of what it does not read.
-on_kernels!(a_reset_behind_both_fins_while_paused_ends_the_connection_at_once);
+on_kernels!(a_reset_behind_both_fins_while_paused_ends_the_connection_at_once,);

@@ -211,7 +211,7 @@ fn supports(poller: &polling::Poller, mode: Mode) -> bool {
 }
 
 fn unsupported(mode: Mode) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, format!("mode {mode:?}: this system has none"))
+    io::Error::new(io::ErrorKind::Unsupported, format!("HOTLOOP_PORTABLE_MODE: no {mode:?} here"))
 }
 
 fn event(number: usize, watch: Watch) -> Event {

@@ -13,25 +13,11 @@ use super::option;
 use crate::error::Errno;
 use crate::options::{ListenOptions, invalid};
 
-/// A peer that is gone must not become a SIGPIPE; where there is no such flag `socket2` sets an
-/// option, or there is no such signal.
-#[cfg(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-))]
+/// A peer that is gone must not become a SIGPIPE. On Apple's systems `socket2` sets an option
+/// against it (`SO_NOSIGPIPE`), and Windows has no such signal.
+#[cfg(all(unix, not(target_vendor = "apple")))]
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL;
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_os = "openbsd"
-)))]
+#[cfg(not(all(unix, not(target_vendor = "apple"))))]
 const SEND_FLAGS: i32 = 0;
 
 /// Opens a socket that listens on an address.
