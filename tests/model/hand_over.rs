@@ -153,11 +153,13 @@ impl Model {
         let cost = if queued == 0 { 0 } else { queued + SEGMENT };
         let stats = net.stats();
         let held = usize::try_from(stats.buffered_bytes).expect("it is in memory");
+        // One that brings nothing is no burden, however full the buffers are.
+        let brought = unread + cost;
         [
             ("max_connections", stats.connections >= self.setup.max_connections),
             ("inbound_max_bytes", unread > limits.inbound_max_bytes),
             ("hard_limit_bytes", cost > limits.hard),
-            ("global_buffer_bytes", held + unread + cost > self.write_limit()),
+            ("global_buffer_bytes", brought > 0 && held + brought > self.write_limit()),
         ]
         .into_iter()
         .filter_map(|(name, is_over)| is_over.then_some(name))

@@ -48,6 +48,8 @@ const REGRESSIONS: &[(u64, Drawing)] = &[
     (7_457_641_012_413_821_982, Drawing::Plain),
     // An adopted connection that was closed for the size of the buffer it was given.
     (14_103_817_119_105_125_047, Drawing::Full),
+    // One without a byte to bring, adopted while the buffers were full.
+    (3_798_911_103_622_469_742, Drawing::Full),
 ];
 /// Enough to find a gross mistake, few enough for an unoptimized build.
 const SEEDS: u64 = 300;
