@@ -50,6 +50,8 @@ const REGRESSIONS: &[(u64, Drawing)] = &[
     (14_103_817_119_105_125_047, Drawing::Full),
     // One without a byte to bring, adopted while the buffers were full.
     (3_798_911_103_622_469_742, Drawing::Full),
+    // One released while its end was told, with a rest that goes along.
+    (3_769_198_877_764_799_308, Drawing::Full),
 ];
 /// Enough to find a gross mistake, few enough for an unoptimized build.
 const SEEDS: u64 = 300;

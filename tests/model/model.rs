@@ -12,7 +12,7 @@ use crate::hand_over::Loose;
 use crate::mail::Mail;
 use crate::program::{Answer, Consume, Dialled, Limits, Op, Setup};
 use crate::random::Pattern;
-use crate::record::{Blamed, Conn, Outside, key_of};
+use crate::record::{Blamed, Conn, Outside, Release, key_of};
 
 /// A panic that a program asks for.
 pub struct Planned;
@@ -243,7 +243,13 @@ impl Handler for Model {
         assert_eq!(total, self.sent_to(conn), "C7: {id}: the end came before the last byte");
         let is_known = conn.is_own || self.outside.finished.contains(&conn.key);
         assert!(is_known, "C7: {id}: an end nobody has sent");
-        if self.answer(Place::ReadClosed, net, Some(id)).closes {
+        let closes = self.answer(Place::ReadClosed, net, Some(id)).closes;
+        let conn = self.conns.get_mut(&id).expect("it was there");
+        if matches!(conn.release, Release::Asked(_)) {
+            // It takes along what it was shown.
+            (conn.consumed, conn.left) = (total - rest.len() as u64, rest.len());
+        }
+        if closes {
             self.close(net, id);
         }
     }
