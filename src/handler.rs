@@ -118,6 +118,11 @@ pub trait Handler {
     /// [`CloseReason::Released`]. The default drops it, which closes the connection.
     ///
     /// Getters still work for `conn` inside this callback, as in [`on_close`](Handler::on_close).
+    ///
+    /// # Panics
+    ///
+    /// A panic in here that drops `detached` resets the connection; one that was adopted or passed
+    /// on before it lives on. `on_close` says [`CloseReason::HandlerPanicked`] in both cases.
     fn on_release(&mut self, net: &mut Net, conn: ConnId, detached: Detached) {
         let _ = (net, conn, detached);
     }

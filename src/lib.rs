@@ -52,8 +52,9 @@
 //! - **C7** Bytes delivered are a prefix of the bytes the peer sent: in order, no gap, no repeat.
 //!   Unconsumed bytes come again first. Data before end-of-stream before error.
 //! - **C8** A write takes all or nothing. accepted = sent + queued + dropped, exactly.
-//! - **C9** `on_writable` comes once per crossing: only after `Pressured` or `Refused`, when the
-//!   queue has fallen to the low-water mark, at most once per connection and turn.
+//! - **C9** `on_writable` comes once per crossing: only after `Pressured` or `Refused` (or a queue
+//!   that an adopted connection brought), when the queue has fallen to the low-water mark, at most
+//!   once per connection and turn.
 //! - **C10** Memory handed to the kernel is neither moved, freed nor reused before it is done.
 //!
 //! **Liveness and fairness**

@@ -76,8 +76,8 @@ pub enum SendSide {
 /// [`Net::adopt`](crate::Net::adopt). Between the two it can go to another thread, or be taken
 /// apart with [`into_parts`](Detached::into_parts).
 ///
-/// Dropping it closes the connection: with a reset if queued bytes are lost by that, otherwise
-/// with a FIN, as `close(2)` does.
+/// Dropping it closes the connection: with a reset if queued bytes are lost by that or a panic
+/// drops it, otherwise with a FIN, as `close(2)` does.
 ///
 /// ```no_run
 /// use hotloop::{ConnId, Detached, Handler, Net};
@@ -199,9 +199,11 @@ impl From<TcpStream> for Detached {
 }
 
 impl Drop for Detached {
-    /// Closes the connection; a FIN says that all was sent, so that one that loses bytes resets.
+    /// Closes the connection. A FIN says that all was sent, so that one that loses bytes resets;
+    /// so does one that a panic drops, whose user cannot say what was to follow (C6).
     fn drop(&mut self) {
-        if let Some(mut socket) = self.socket.take().filter(|_| !self.queued.is_empty()) {
+        let is_cut = !self.queued.is_empty() || std::thread::panicking();
+        if let Some(mut socket) = self.socket.take().filter(|_| is_cut) {
             socket.reset_on_close();
         }
     }

@@ -252,7 +252,7 @@ impl Net {
         match self.conns.get_mut(id.0) {
             Some(conn) if conn.flags.any(Flags::CLOSE_TOLD) => self.free(id),
             Some(conn) if conn.reason == CloseReason::Released => {
-                // `on_release` had it, and the unwinding has dropped what it was given.
+                // `on_release` had it: the unwinding has reset it, unless it was passed on before.
                 conn.reason = CloseReason::HandlerPanicked;
                 self.closings.push_back(id);
             }

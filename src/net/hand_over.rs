@@ -22,7 +22,9 @@ impl Net {
     ///
     /// It is open from here on, and gets neither `on_accept` nor `on_connect` (C1). Its unread
     /// bytes are shown to the handler first and count as received, its queued bytes are sent first
-    /// and count as accepted; a FIN that is owed follows them. If the peer has closed,
+    /// and count as accepted; a FIN that is owed follows them. A queue above the high-water mark is
+    /// pressure, as if a write had been answered with [`Sent::Pressured`](crate::Sent::Pressured):
+    /// `on_writable` tells when it is over (C9). If the peer has closed,
     /// `on_read_closed` tells of it here too. The socket becomes non-blocking and close-on-exec,
     /// and loses an `SO_LINGER` above zero, with which its `close(2)` would hold up the loop.
     ///
