@@ -107,7 +107,8 @@ pub enum SocketOption {
     /// [`ListenOptions::v6_only`](crate::ListenOptions::v6_only). Everywhere.
     V6Only(bool),
     /// The type of service (`IP_TOS`, `ip(7)`) or, of an IPv6 socket, the traffic class
-    /// (`IPV6_TCLASS`, `ipv6(7)`). The kernel keeps the two lowest bits of TCP for itself. Linux.
+    /// (`IPV6_TCLASS`, `ipv6(7)`); one that takes IPv4, too, gets both. The kernel keeps the two
+    /// lowest bits of TCP for itself. Linux.
     TypeOfService(u8),
     /// The name of the congestion control (`TCP_CONGESTION`, `tcp(7)`), at most 15 bytes. Linux.
     Congestion(String),
@@ -274,7 +275,7 @@ impl Keepalive {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TcpInfo {
-    /// The smoothed round-trip time (RFC 6298).
+    /// The smoothed round-trip time (RFC 6298); zero before the first was measured.
     pub rtt: Duration,
     /// How much it varies (RFC 6298).
     pub rtt_variance: Duration,
@@ -294,7 +295,7 @@ pub struct TcpInfo {
     pub congestion_window_segments: u32,
     /// The largest segment that is sent, in bytes.
     pub segment_max_bytes: u32,
-    /// How many bytes per second arrive at the peer, as measured last.
+    /// How many bytes per second arrive at the peer, as measured last; `None` before that.
     pub delivery_rate: Option<u64>,
     /// At how many bytes per second the kernel sends; `None` also if it has set itself no bound.
     pub pacing_rate: Option<u64>,

@@ -135,6 +135,28 @@ fn a_connection_has_what_its_listener_has(kind: Kind) {
     assert_eq!(own, SocketOption::TypeOfService(0x20), "its own win");
 }
 
+/// What an IPv4 peer of a listener for both gets is packets of IPv4.
+fn the_type_of_service_is_that_of_the_packets_that_are_sent(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let options = ListenOptions::default().socket(SocketOption::TypeOfService(0x10));
+    let listener = rig.event_loop.net().listen_with("[::]:0", options).expect("a free port");
+    let port = rig.event_loop.net().listener_addr(listener).expect("it listens").port();
+    for (host, bits) in [("127.0.0.1", 0x20), ("::1", 0x40)] {
+        let known = rig.handler.accepted.len();
+        let _peer = std::net::TcpStream::connect((host, port)).expect("it listens");
+        rig.until("the connection", |rig| rig.handler.accepted.len() > known);
+        let conn = rig.handler.accepted[known];
+        let inherited = read(&mut rig, conn, OptionName::TypeOfService);
+        assert_eq!(inherited, SocketOption::TypeOfService(0x10), "{host}");
+        let net = rig.event_loop.net();
+        net.set_socket_option(conn, &SocketOption::TypeOfService(bits)).expect("set");
+        let fd = net.fd(conn).expect("a descriptor");
+        let socket = socket2::SockRef::from(&fd);
+        let sent = if host == "::1" { socket.tclass_v6() } else { socket.tos_v4() };
+        assert_eq!(sent.expect("read"), u32::from(bits), "{host}");
+    }
+}
+
 fn impossible_values_and_ids_without_a_socket_are_errors(kind: Kind) {
     let mut rig = Rig::new(kind);
     let (_, conn) = rig.client();
@@ -322,4 +344,5 @@ on_kernels!(
 on_real_sockets!(
     an_option_that_the_system_refuses_fails_a_connect_and_a_listen,
     a_connection_is_accepted_when_its_first_byte_has_come,
+    the_type_of_service_is_that_of_the_packets_that_are_sent,
 );

@@ -124,10 +124,7 @@ mod system {
             SocketOption::FastOpen(conns) => set_int(socket, libc::TCP_FASTOPEN, *conns),
             SocketOption::ReuseAddress(on) => socket.set_reuse_address(*on),
             SocketOption::ReusePort(on) => socket.set_reuse_port(*on),
-            SocketOption::TypeOfService(bits) if is_ipv6(socket)? => {
-                socket.set_tclass_v6((*bits).into())
-            }
-            SocketOption::TypeOfService(bits) => socket.set_tos_v4((*bits).into()),
+            SocketOption::TypeOfService(bits) => set_type_of_service(socket, (*bits).into()),
             SocketOption::Congestion(name) => socket.set_tcp_congestion(name.as_bytes()),
             SocketOption::BusyPoll(time) => {
                 let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
@@ -156,7 +153,8 @@ mod system {
             OptionName::ReuseAddress => SocketOption::ReuseAddress(socket.reuse_address()?),
             OptionName::ReusePort => SocketOption::ReusePort(socket.reuse_port()?),
             OptionName::TypeOfService => {
-                let bits = if is_ipv6(socket)? { socket.tclass_v6()? } else { socket.tos_v4()? };
+                let bits =
+                    if sends_ipv6(socket)? { socket.tclass_v6()? } else { socket.tos_v4()? };
                 SocketOption::TypeOfService(u8::try_from(bits).unwrap_or(u8::MAX))
             }
             OptionName::Congestion => SocketOption::Congestion(text(&socket.tcp_congestion()?)),
@@ -188,8 +186,20 @@ mod system {
         String::from_utf8_lossy(&name[..end]).into_owned()
     }
 
-    fn is_ipv6(socket: &Socket) -> io::Result<bool> {
-        Ok(socket.local_addr()?.is_ipv6())
+    /// A socket of IPv6 that takes IPv4, too, has one for each (`IP_TOS`, `ip(7)`; `IPV6_TCLASS`,
+    /// `ipv6(7)`); a listener passes both on.
+    fn set_type_of_service(socket: &Socket, bits: u32) -> io::Result<()> {
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        if is_ipv6 {
+            socket.set_tclass_v6(bits)?;
+        }
+        if is_ipv6 && socket.only_v6()? { Ok(()) } else { socket.set_tos_v4(bits) }
+    }
+
+    /// Returns whether what it sends are packets of IPv6.
+    fn sends_ipv6(socket: &Socket) -> io::Result<bool> {
+        let local = socket.local_addr()?.as_socket_ipv6();
+        Ok(local.is_some_and(|addr| addr.ip().to_ipv4_mapped().is_none()))
     }
 
     /// Sets an option of TCP that is a number.
@@ -252,7 +262,7 @@ mod system {
                 lost_segments: self.u32(32),
                 congestion_window_segments: self.u32(80),
                 segment_max_bytes: self.u32(16),
-                delivery_rate: self.u64(160),
+                delivery_rate: self.u64(160).filter(|rate| *rate > 0),
                 pacing_rate: self.u64(104).filter(|rate| *rate != u64::MAX),
                 acked_bytes: self.u64(120),
                 arrived_bytes: self.u64(128),
@@ -329,6 +339,6 @@ mod tests {
     fn what_was_not_measured_yet_is_not_told() {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let info = tcp_info(&socket).expect("Linux has it");
-        assert_eq!((info.min_rtt, info.pacing_rate), (None, None));
+        assert_eq!((info.min_rtt, info.pacing_rate, info.delivery_rate), (None, None, None));
     }
 }
