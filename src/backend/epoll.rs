@@ -14,7 +14,7 @@ use socket2::Socket;
 
 use super::gather::{Gather, Slices};
 use super::{Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken};
-use crate::error::{Errno, ErrorClass};
+use crate::error::Errno;
 use crate::id::{Key, Kind};
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
@@ -39,9 +39,6 @@ const READABLE: u32 = epoll::IN | epoll::PRI | epoll::RDHUP | epoll::HUP | epoll
 const WRITABLE: u32 = epoll::OUT | epoll::HUP | epoll::ERR;
 const HANG_UP: u32 = epoll::HUP | epoll::ERR;
 const EXHAUST: u32 = HANG_UP | epoll::RDHUP | epoll::PRI;
-
-/// Descriptors left to the program: its files, and the loop's own.
-const FILES_RESERVED: usize = 64;
 
 /// The backend on epoll. Dropping it closes the poller; the eventfd lives as long as a signal.
 #[derive(Debug)]
@@ -122,7 +119,7 @@ impl Backend for Epoll {
     }
 
     fn connections_max(&self) -> usize {
-        process::open_files_max().saturating_sub(FILES_RESERVED)
+        process::connections_max()
     }
 
     fn listen(
@@ -156,7 +153,7 @@ impl Backend for Epoll {
                 if let Some(more) = self.refused.pass(self.shown) {
                     log::warn!("{peer} is dropped, epoll refuses it: {error}{more}");
                 }
-                Accept::Failed(not_of_listener(error))
+                Accept::Failed(errno::not_of_listener(error))
             }
         }
     }
@@ -372,15 +369,6 @@ fn answer(offered: usize, result: Result<usize, Errno>) -> Send {
         Ok(bytes) => Send::Done { bytes, blocked: bytes < offered },
         Err(Errno(errno::EAGAIN)) => Send::WouldBlock,
         Err(error) => Send::Failed(error),
-    }
-}
-
-/// What to call an error that a new connection met after the accept: by its number it could be
-/// taken for the listener's, and end it.
-fn not_of_listener(error: Errno) -> Errno {
-    match errno::accept_class(error) {
-        ErrorClass::Fatal => Errno(errno::ECONNABORTED),
-        _ => error,
     }
 }
 

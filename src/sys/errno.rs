@@ -83,6 +83,15 @@ pub(crate) fn accept_class(errno: Errno) -> ErrorClass {
     }
 }
 
+/// What to call an error that a new connection met after the accept: by its number it could be
+/// taken for the listener's, and end it.
+pub(crate) fn not_of_listener(errno: Errno) -> Errno {
+    match accept_class(errno) {
+        ErrorClass::Fatal => Errno(ECONNABORTED),
+        _ => errno,
+    }
+}
+
 /// Returns whether a failed `connect(2)` is the network's answer. If not, the call could not be
 /// begun: the address, the permission or the local port is at fault.
 pub(crate) fn is_network_answer(errno: Errno) -> bool {
@@ -230,6 +239,12 @@ mod tests {
             9999,
         ];
         assert_eq!(classes(accept_class, &skipped), [ErrorClass::Retry]);
+    }
+
+    #[test]
+    fn an_error_of_a_new_connection_does_not_end_its_listener() {
+        assert_eq!(not_of_listener(Errno(EBADF)), Errno(ECONNABORTED));
+        assert_eq!(not_of_listener(Errno(ENOMEM)), Errno(ENOMEM));
     }
 
     #[test]

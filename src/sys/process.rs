@@ -1,5 +1,13 @@
 //! Limits of the process.
 
+/// Descriptors left to the program: its files, and the loop's own.
+const FILES_RESERVED: usize = 64;
+
+/// Returns how many connections a loop can have.
+pub(crate) fn connections_max() -> usize {
+    open_files_max().saturating_sub(FILES_RESERVED)
+}
+
 /// Returns how many descriptors the process may have open: the soft `RLIMIT_NOFILE`
 /// (`getrlimit(2)`).
 #[cfg(unix)]

@@ -294,12 +294,6 @@ fn an_accept_without_a_connection_would_block() {
 }
 
 #[test]
-fn an_error_of_a_new_connection_does_not_end_its_listener() {
-    assert_eq!(not_of_listener(Errno(errno::EBADF)), Errno(errno::ECONNABORTED));
-    assert_eq!(not_of_listener(Errno(errno::ENOMEM)), Errno(errno::ENOMEM));
-}
-
-#[test]
 fn a_connect_is_decided_by_an_event() {
     let mut rig = Rig::new();
     let listener = TcpListener::bind(loopback()).expect("loopback");

@@ -15,7 +15,7 @@ use crate::backend::gather::{Gather, Slices};
 use crate::backend::{
     Accept, Backend, Close, Connect, Event, Loose, Recv, Send, Signal, Sock, Taken,
 };
-use crate::error::{Errno, ErrorClass};
+use crate::error::Errno;
 use crate::id::{Key, Kind};
 use crate::options::{ConnOptions, ListenOptions};
 use crate::recv_memory::{Lent, RecvMemory};
@@ -29,9 +29,6 @@ use crate::throttle::Throttle;
 use crate::time::Time;
 
 use watches::Watches;
-
-/// Descriptors left to the program: its files, and the loop's own.
-const FILES_RESERVED: usize = 64;
 
 /// The backend on `polling`. A socket's handle is its place in `watches`.
 #[derive(Debug)]
@@ -104,7 +101,7 @@ impl Backend for Portable {
     }
 
     fn connections_max(&self) -> usize {
-        process::open_files_max().saturating_sub(FILES_RESERVED)
+        process::connections_max()
     }
 
     fn listen(
@@ -139,7 +136,7 @@ impl Backend for Portable {
                 if let Some(more) = self.refused.pass(self.shown) {
                     log::warn!("{peer} is dropped, it cannot be watched: {error}{more}");
                 }
-                Accept::Failed(not_of_listener(errno::of_io(&error)))
+                Accept::Failed(errno::not_of_listener(errno::of_io(&error)))
             }
         }
     }
@@ -317,15 +314,6 @@ impl Portable {
             },
             Err(error) => Err((error, Loose::System(socket))),
         }
-    }
-}
-
-/// What to call an error that a new connection met after the accept: by its number it could be
-/// taken for the listener's, and end it.
-fn not_of_listener(error: Errno) -> Errno {
-    match errno::accept_class(error) {
-        ErrorClass::Fatal => Errno(errno::ECONNABORTED),
-        _ => error,
     }
 }
 
