@@ -46,8 +46,8 @@ impl Loop {
     /// Closes all listeners and all connections, and runs the loop until the last `on_close`.
     ///
     /// Connections are closed in order, with the reason [`CloseReason::Shutdown`]; those that are
-    /// not done after `grace` are aborted. Meanwhile `listen`, `connect` and `adopt` fail. Timers go
-    /// on. The loop can be used again afterwards.
+    /// not done after `grace` are aborted. Meanwhile `listen`, `connect` and `adopt` fail. Timers
+    /// go on. The loop can be used again afterwards.
     ///
     /// # Errors
     ///
