@@ -1,8 +1,5 @@
 //! After warm-up, echoing and re-arming timers allocate nothing; reading the counters never does.
 //! In a test binary of its own, because the counting allocator is the process's.
-//!
-//! Not for Windows: under wine a million messages one after the other take minutes.
-#![cfg(not(windows))]
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -9,15 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use hotloop::{
-    CloseReason, Config, ConnId, ConnOptions, Keepalive, SendSide, Sent, SocketOption, TimeoutKind,
-};
+use hotloop::{CloseReason, Config, ConnId, ConnOptions, SendSide, Sent, TimeoutKind};
 use support::{Call, Kind, Rig};
 
 /// More than the kernel takes from a loop whose peer does not read.
 const MORE_THAN_ROOM: usize = 16 << 20;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// A limit that lets a test queue that much.
 fn roomy() -> Config {
@@ -228,7 +224,12 @@ fn a_full_loop_adopts_what_brings_nothing(kind: Kind) {
     rig.event_loop.net().adopt(detached).expect("it needs no room");
 }
 
+/// On Linux: two of the options are Linux's.
+#[cfg(target_os = "linux")]
 fn an_adopted_connection_has_the_options_it_is_adopted_with(kind: Kind) {
+    use hotloop::{Keepalive, SocketOption};
+    const SECOND: Duration = Duration::from_secs(1);
+
     let mut rig = Rig::new(kind);
     let (_, conn) = rig.client();
     let before = SocketOption::TypeOfService(0x20);
@@ -464,5 +465,6 @@ on_every_backend!(
     a_listener_goes_on_elsewhere_with_its_backlog,
     a_loop_that_cannot_take_a_connection_gives_it_back,
 );
+#[cfg(target_os = "linux")]
 on_kernels!(an_adopted_connection_has_the_options_it_is_adopted_with);
 on_virtual_time!(a_release_waits_for_a_send_in_flight_no_longer_than_the_stall);

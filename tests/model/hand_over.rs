@@ -1,6 +1,8 @@
 //! Handing over: a connection leaves the loop and comes back, and its account goes on under
 //! another id (C1, C4, C7, C8).
 
+use std::io::ErrorKind;
+
 use hotloop::sim::Dialect;
 use hotloop::{AdoptError, ConnId, Detached, Net, SendSide, Sent};
 
@@ -207,14 +209,14 @@ impl Model {
         brought: (usize, usize),
         obstacles: &[&str],
     ) {
-        let why = refused.error().to_string();
+        let (kind, why) = (refused.error().kind(), refused.error().to_string());
         let is_full = obstacles.iter().any(|name| why.contains(name));
         let conn = self.conns.get_mut(&id).expect("it was given away");
         if let Release::Told { goes_on, .. } = &mut conn.release {
             *goes_on = false;
         }
         if !is_full {
-            let is_gone = obstacles.is_empty() && why.contains("not connected");
+            let is_gone = obstacles.is_empty() && kind == ErrorKind::NotConnected;
             assert!(is_gone, "C8: {id}: {why}, and over {obstacles:?}: {conn:?}");
             let conn = conn.clone();
             self.blame_end(&conn);
