@@ -7,10 +7,12 @@ to it; one that was not has to live, and to have brought every byte.
 
 from dataclasses import dataclass, field
 
-# How long before and after a deed what it does may show: a clock's grain and a loop's turn before;
-# after it, what both sides still have to say to each other.
-GRAIN_S = 0.1
+# How exact the times are: a turn of a loop that shares its processor.
+GRAIN_S = 0.2
+# How long after a hole somebody may not get through: the SYN that comes next may be lost, too.
 AFTER_S = 5
+# How long after its deed a reset may be found: at the next retransmission, or by keepalive.
+FOUND_S = 30
 
 REFUSED, UNREACHABLE = {111}, {101, 113}
 TIMED_OUT = 110
@@ -52,7 +54,8 @@ class Deed:
             return False
         if self.ports and conn["port"] not in self.ports:
             return False
-        return self.start - GRAIN_S <= conn["closed"] and conn["opened"] <= self.end + AFTER_S
+        after_s = AFTER_S if self.kind == "hole" else GRAIN_S
+        return self.start - GRAIN_S <= conn["closed"] and conn["opened"] <= self.end + after_s
 
 
 @dataclass
@@ -114,7 +117,8 @@ def is_true_of(case, conn):
     if reason == "LocalClose":
         return bool(conn["clean"]) and group == "churn" and conn["side"] == "server"
     if reason == "Reset":
-        return bool(case.done("reset", conn) or case.done("kill", conn))
+        resets = case.done("reset", conn) + case.done("kill", conn)
+        return any(conn["closed"] <= deed.end + FOUND_S for deed in resets)
     if reason == HOLE_REASONS.get((group, conn["side"])):
         return any(was_long_enough(case, hole, conn) for hole in case.done("hole", conn))
     return False
@@ -276,6 +280,9 @@ def show_that_it_can_fail():
         # A time at which it cannot have happened.
         ("deaf", "client", "closed", 21.0),
         ("deaf", "server", "closed", 60.0),
+        ("reset", "client", "closed", 9.0),
+        ("reset", "server", "closed", 60.0),
+        ("killed", "client", "opened", 16.0),
         # Bytes that are lost, or come from nowhere.
         ("steady", "server", "received", 999),
         ("steady", "client", "received", 1001),
