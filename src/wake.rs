@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::backend::Signal;
+use crate::sys::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Wakes a loop from another thread: its handler's `on_wake` follows.
 ///

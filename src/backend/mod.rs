@@ -137,7 +137,9 @@ pub(crate) enum Close {
 
 /// What wakes a loop from another thread.
 pub(crate) trait Signal: std::fmt::Debug + std::marker::Send + Sync {
-    /// Makes the current or the next wait return.
+    /// Makes the current or the next wait return. What the thread has done before is visible
+    /// behind that wait: the end of a loop's last waker is told by nothing else. Of an eventfd
+    /// that is so because the write and the read take the lock of its counter (`fs/eventfd.c`).
     fn raise(&self);
 }
 

@@ -17,5 +17,6 @@ pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod socket_fd;
 pub(crate) mod stream;
+pub(crate) mod sync;
 #[cfg(target_os = "linux")]
 pub(crate) mod wake;

@@ -2,13 +2,14 @@
 //! readiness and completion. What a test scripts happens at the next wait; time is virtual and
 //! jumps to the next deadline.
 
+#[cfg_attr(loom, path = "flag_loom.rs")]
+mod flag;
 mod link;
 mod loose;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
 pub use crate::backend::sim::Dialect;
+use flag::Flag;
 use link::{Flight, Link, hold};
 pub(crate) use loose::LooseSocket;
 
@@ -92,15 +94,6 @@ enum Socket {
     },
     /// A completion close that has not been reported.
     Closing(Key),
-}
-
-#[derive(Debug, Default)]
-struct Flag(AtomicBool);
-
-impl Signal for Flag {
-    fn raise(&self) {
-        self.0.store(true, Ordering::Release);
-    }
 }
 
 impl World {
@@ -386,7 +379,8 @@ impl Backend for Script {
         let mut state = self.0.state();
         state.calls.waits += 1;
         state.collect(events);
-        let woken = state.signal.0.swap(false, Ordering::AcqRel);
+        let sleeps = events.is_empty() && deadline.is_none();
+        let woken = state.signal.take(sleeps);
         if events.is_empty() && !woken {
             let deadline =
                 deadline.expect("without an event or a deadline the loop sleeps for ever");
