@@ -188,8 +188,8 @@ fn no_wake_of_a_post_is_lost() {
     }
 }
 
-/// With more than one message too many for a mailbox of several, the search has no end: while one
-/// thread empties the queue and another fills it, a third may look at its past as often as it likes.
+/// With more messages than there is room for in a mailbox of several, the search has no end: while
+/// one thread empties it and another fills it, a third may see its past as often as it likes.
 #[test]
 fn run_returns_when_the_last_mailbox_is_gone_and_everything_was_told() {
     for (capacity, posts) in [(1, [2, 1]), (2, [1, 1])] {
