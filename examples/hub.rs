@@ -1,8 +1,9 @@
 //! A line chat: what one types, all others read.
 //!
 //! Shows a fan-out: the lines are stored once, and every queue holds a reference to them. Who
-//! reads too slowly is closed by the limit of its queue, without a line of code, and nobody else
-//! waits for it: the sender is never slowed down. A line of more than 4 KiB ends its sender.
+//! reads too slowly is closed by the limit of its queue, and who would miss a line because all
+//! queues together hold too much is aborted: whoever is there has every line. Nobody waits for
+//! anybody: the sender is never slowed down. A line of more than 4 KiB ends its sender.
 //!
 //! Try it: `cargo run --release --example hub`, then `nc 127.0.0.1 9003` in several terminals.
 //! With `RUST_LOG=debug` it tells who comes and goes; the address is the first argument.
@@ -10,7 +11,7 @@
 use std::{env, io};
 
 use hotloop::{Bytes, CloseReason, Config, ConnId, ConnMap, ConnOptions, Handler};
-use hotloop::{ListenerId, Loop, Net};
+use hotloop::{ListenerId, Loop, Net, Sent};
 
 /// The longest line, its end included.
 pub(crate) const LINE_MAX_BYTES: usize = 4096;
@@ -30,8 +31,11 @@ impl Hub {
     /// Sends whole lines to everybody but who has said them: one of them is what it has typed.
     fn tell_others(&mut self, net: &mut Net, speaker: ConnId, lines: Bytes) {
         for (member, ()) in self.members.iter().filter(|(member, ())| *member != speaker) {
-            // Whether it was taken needs no look: who is over its limit gets `on_close`.
-            net.write_shared(member, lines.clone());
+            // The loop ends who is over its own limit. Where the limit of all queues together
+            // refuses, nobody else does it, and who misses a line must not read on.
+            if net.write_shared(member, lines.clone()) == Sent::Refused {
+                net.abort(member);
+            }
         }
     }
 }

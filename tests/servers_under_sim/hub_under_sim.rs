@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use hotloop::sim::{Peer, for_seeds};
+use hotloop::Config;
+use hotloop::sim::{Dialect, NodeOptions, Peer, World, for_seeds};
 
 use crate::circumstances::{LIMIT, Place, below, one_in};
 use crate::hub::{Hub, LINE_MAX_BYTES};
@@ -201,6 +202,45 @@ fn too_long_a_line_ends_its_speaker_and_nobody_hears_of_it() {
         place.world.finish(listener);
         place.world.finish(speaker);
         place.assert_all_gone();
+    });
+}
+
+/// None of the queues comes near its own limit, so that nobody but the hub can say who has to go.
+#[test]
+fn who_misses_a_line_for_want_of_the_loops_buffers_hears_nothing_behind_it() {
+    for_seeds(10, |seed| {
+        let mut world = World::new(seed);
+        let dialect = if seed % 2 == 0 { Dialect::Readiness } else { Dialect::Completion };
+        let config = Config::default()
+            .recv_buffer_bytes(LINE_MAX_BYTES)
+            .global_buffer_bytes(128 << 10)
+            .conn(Hub::options());
+        let options = NodeOptions::default().dialect(dialect).config(config);
+        let hub = world.node("hub", options, Hub::default());
+        let addr = world.addr(hub, 9003);
+        world.net(hub).listen(addr).expect("the port is free");
+        let host = world.host("members");
+        let members: Vec<Peer> = (0..8).map(|_| world.connect(host, addr)).collect();
+        world.run_for(Duration::from_secs(1));
+        for deaf in members.iter().skip(1).step_by(2) {
+            world.stop_reading(*deaf);
+        }
+        let line = |number| format!("{number:05} {}\n", "-".repeat(1000));
+        let said: Vec<String> = (0..1500).map(line).collect();
+        for lines in said.chunks(20) {
+            world.send(members[0], lines.concat().as_bytes());
+            world.run_for(Duration::from_millis(10 + seed % 5));
+        }
+        assert!(world.net(hub).stats().refused_writes > 0, "there was room for all");
+        members.iter().for_each(|member| world.start_reading(*member));
+        world.run_for(Duration::from_secs(60));
+        let all = said.concat();
+        for member in &members[1..] {
+            let heard = world.received(*member);
+            assert!(all.as_bytes().starts_with(&heard), "member {member:?} has missed a line");
+            let has_all = heard.len() == all.len();
+            assert!(has_all || world.state(*member).is_reset, "member {member:?} lacks the end");
+        }
     });
 }
 
