@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hotloop::client::{Backoff, Ended, Opened, Pool, PoolOptions, Taken};
 use hotloop::{CloseReason, ConnId};
-use support::{Kind, Peer, Rig};
+use support::{InTime, Kind, Peer, Rig};
 
 /// What the handler was answered.
 #[derive(Debug, Default)]
@@ -95,16 +95,15 @@ impl Story {
         let pool = self.pool.borrow();
         (pool.conns(), pool.idle(), pool.waiters())
     }
+}
 
-    fn until(&mut self, done: impl Fn(&Story) -> bool) {
-        for _ in 0..20_000 {
-            if done(self) {
-                return;
-            }
-            self.rig.turn();
-            self.rig.pass(Duration::from_millis(1));
-        }
-        panic!("never; {:?}, {:?}", self.pool.borrow(), self.told.borrow());
+impl InTime for Story {
+    fn rig(&mut self) -> &mut Rig {
+        &mut self.rig
+    }
+
+    fn outcome(&self) -> String {
+        format!("{:?}, {:?}", self.pool.borrow(), self.told.borrow())
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hotloop::client::{Backoff, Redial, Redialled};
 use hotloop::{Config, ConnId, ConnOptions};
-use support::{Kind, Rig};
+use support::{InTime, Kind, Rig};
 
 const FIRST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(16);
@@ -55,16 +55,15 @@ impl Story {
         self.until(|story| story.conn().is_some());
         self.conn().expect("it is open")
     }
+}
 
-    fn until(&mut self, done: impl Fn(&Story) -> bool) {
-        for _ in 0..20_000 {
-            if done(self) {
-                return;
-            }
-            self.rig.turn();
-            self.rig.pass(Duration::from_millis(1));
-        }
-        panic!("never; {:?}, ends {:?}", self.redial.borrow(), self.ends.borrow());
+impl InTime for Story {
+    fn rig(&mut self) -> &mut Rig {
+        &mut self.rig
+    }
+
+    fn outcome(&self) -> String {
+        format!("{:?}, ends {:?}", self.redial.borrow(), self.ends.borrow())
     }
 }
 

@@ -515,3 +515,24 @@ impl Rig {
         self.closed(conn).expect("it has just been seen")
     }
 }
+
+/// A story of a test's own around a rig, in which time passes: virtual time at once, real time by
+/// itself.
+pub trait InTime {
+    fn rig(&mut self) -> &mut Rig;
+
+    /// What it has come to, for who waits in vain.
+    fn outcome(&self) -> String;
+
+    /// Lets time pass, a millisecond at a time, until the condition holds.
+    fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        for _ in 0..20_000 {
+            if done(self) {
+                return;
+            }
+            self.rig().turn();
+            self.rig().pass(Duration::from_millis(1));
+        }
+        panic!("never; {}", self.outcome());
+    }
+}
