@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::addr::LiteralAddr;
 use crate::client::Backoff;
 use crate::id::{ConnId, TimerId};
 use crate::net::Net;
 use crate::options::{ConnOptions, Limit, invalid};
+use crate::time::Time;
 
-/// What the end of a connection means, as [`Redial::on_close`] answers.
+/// What the end of a connection or of a delay means, as [`Redial::on_close`] and
+/// [`Redial::on_timer`] answer.
 ///
 /// # Examples
 ///
@@ -28,19 +31,27 @@ use crate::options::{ConnOptions, Limit, invalid};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redialled {
-    /// The connection is not this one's, or was left to itself by [`stop`](Redial::stop).
+    /// The connection or the timer is not this one's, or was left to itself by
+    /// [`stop`](Redial::stop).
     Foreign,
-    /// It is dialled again when the delay is over.
+    /// It goes on: a connect is under way, or follows when the delay is over.
     Again,
-    /// The tries are used up: nothing more comes.
+    /// The tries are used up: nothing more comes until the next [`start`](Redial::start). Said
+    /// once for each start, unless that is stopped.
     GaveUp,
 }
 
 /// Keeps one connection to a server: dials, waits longer after every failure, dials again, and
 /// does so too when the connection is lost.
 ///
-/// Several addresses are tried in turn: the next try takes the next one, whatever the failure
-/// was. A connection that was open makes the delays start over, from the first one.
+/// Several addresses are tried in turn: each try takes the one behind that of the last try, and
+/// the first one behind the last, whatever has ended it: a failed connect, the loss of an open
+/// connection, a [`stop`](Redial::stop).
+///
+/// The delays start over once a connection has proven itself: it was open for as long as
+/// [`proven_after`](Redial::proven_after) says, 10 s by default. One that is lost sooner counts as
+/// a try that failed, so that a server that accepts and drops is not hammered. What it has sent
+/// proves nothing: a server that is full says so and drops.
 ///
 /// Pass `on_connect`, `on_close` and `on_timer` on to it, and give it the timers with its
 /// [`TOKEN`](Redial::TOKEN) before your own.
@@ -55,7 +66,7 @@ pub enum Redialled {
 ///
 /// impl Handler for Client {
 ///     fn on_connect(&mut self, net: &mut Net, conn: ConnId) {
-///         if self.upstream.on_connect(conn) {
+///         if self.upstream.on_connect(net, conn) {
 ///             net.write(conn, b"hello\n");
 ///         }
 ///     }
@@ -89,8 +100,11 @@ pub struct Redial {
     options: Option<ConnOptions>,
     backoff: Backoff,
     tries_max: Limit<u32>,
-    /// Tries since a connection was open.
+    proven_after: Duration,
+    /// Tries since a connection has proven itself.
     tries: u32,
+    /// Which address the next try takes; below the number of them.
+    next_addr: usize,
     state: State,
 }
 
@@ -98,13 +112,19 @@ pub struct Redial {
 enum State {
     Stopped,
     Dialling(ConnId),
-    Open(ConnId),
+    /// Since then.
+    Open(ConnId, Time),
+    /// For the next try, or to say that there is none.
     Waiting(TimerId),
 }
 
 impl Redial {
     /// The token of its timers.
     pub const TOKEN: u64 = u64::MAX;
+
+    /// As long as the longest delay of [`Backoff::default`]: whenever a server drops what it has
+    /// accepted, it is not dialled much more often than if it refused.
+    const PROVEN_AFTER: Duration = Duration::from_secs(10);
 
     /// Makes one for a server with these literal addresses. It dials when it is started.
     ///
@@ -120,8 +140,16 @@ impl Redial {
         if addrs.is_empty() {
             return Err(invalid("a redial needs an address"));
         }
-        let (tries_max, state) = (Limit::Unlimited, State::Stopped);
-        Ok(Redial { addrs, options: None, backoff, tries_max, tries: 0, state })
+        Ok(Redial {
+            addrs,
+            options: None,
+            backoff,
+            tries_max: Limit::Unlimited,
+            proven_after: Redial::PROVEN_AFTER,
+            tries: 0,
+            next_addr: 0,
+            state: State::Stopped,
+        })
     }
 
     /// Sets the options of its connections. Default: those of the loop.
@@ -130,23 +158,37 @@ impl Redial {
         self
     }
 
-    /// Sets after how many tries in a row without an open connection it gives up, at least 1.
-    /// Default: unlimited, because a server that is away tends to come back.
+    /// Sets after how many tries in a row without a connection that proves itself it gives up, at
+    /// least 1. Default: unlimited, because a server that is away tends to come back.
     pub fn tries_max(mut self, tries: impl Into<Limit<u32>>) -> Self {
         self.tries_max = tries.into();
         self
     }
 
-    /// Dials, unless it does already. A connect that cannot even be begun counts as a try that
-    /// failed: the next one follows after its delay. If it was the last one, no callback tells of
-    /// it but [`is_stopped`](Redial::is_stopped) does, here and behind
-    /// [`on_timer`](Redial::on_timer). Returns whether it was stopped before.
+    /// Sets how long a connection has to be open until it has proven itself: when it ends, the
+    /// tries are counted anew and the delays start over. Default: 10 s, the longest delay of
+    /// [`Backoff::default`], so that a server that drops what it accepts is not dialled much more
+    /// often than one that refuses, whenever it drops. Zero: whatever was open has proven itself.
+    pub fn proven_after(mut self, duration: Duration) -> Self {
+        self.proven_after = duration;
+        self
+    }
+
+    /// Dials, unless it does already; with as many tries as ever, and from the first delay.
+    /// Returns whether it was stopped before.
+    ///
+    /// A connect that cannot even be begun, for want of descriptors for instance, counts as a try
+    /// that failed: the next one follows after its delay. If it was the last one,
+    /// [`on_timer`](Redial::on_timer) says so, in the next turn if this was the only one.
     pub fn start(&mut self, net: &mut Net) -> bool {
         let was_stopped = self.state == State::Stopped;
         if was_stopped {
-            self.tries = 0;
-            self.backoff.reset();
-            self.dial(net);
+            self.start_over();
+            if !self.dial(net) {
+                let delay =
+                    if self.is_used_up() { Duration::ZERO } else { self.backoff.next_delay() };
+                self.wait(net, delay);
+            }
         }
         was_stopped
     }
@@ -157,14 +199,14 @@ impl Redial {
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::Dialling(conn) => net.abort(conn),
             State::Waiting(timer) => drop(net.cancel_timer(timer)),
-            State::Open(_) | State::Stopped => {}
+            State::Open(..) | State::Stopped => {}
         }
     }
 
     /// Returns the connection, if it is open.
     pub fn conn(&self) -> Option<ConnId> {
         match self.state {
-            State::Open(conn) => Some(conn),
+            State::Open(conn, _) => Some(conn),
             _ => None,
         }
     }
@@ -174,18 +216,17 @@ impl Redial {
         self.state == State::Stopped
     }
 
-    /// Returns how many tries there were since a connection was open.
+    /// Returns how many tries there were since [`start`](Redial::start), or since the end of the
+    /// last connection that has proven itself. That of a connection that is open counts.
     pub fn tries(&self) -> u32 {
         self.tries
     }
 
     /// Has to be told of every `on_connect`. Returns whether it is its own.
-    pub fn on_connect(&mut self, conn: ConnId) -> bool {
+    pub fn on_connect(&mut self, net: &mut Net, conn: ConnId) -> bool {
         let is_own = self.state == State::Dialling(conn);
         if is_own {
-            self.state = State::Open(conn);
-            self.tries = 0;
-            self.backoff.reset();
+            self.state = State::Open(conn, net.now());
         }
         is_own
     }
@@ -193,22 +234,42 @@ impl Redial {
     /// Has to be told of every `on_close`. Says what follows from it.
     pub fn on_close(&mut self, net: &mut Net, conn: ConnId) -> Redialled {
         match self.state {
-            State::Dialling(own) | State::Open(own) if own == conn => self.wait(net),
-            _ => Redialled::Foreign,
+            State::Dialling(own) if own == conn => {}
+            State::Open(own, since) if own == conn => {
+                if net.now().since(since) >= self.proven_after {
+                    self.start_over();
+                }
+            }
+            _ => return Redialled::Foreign,
         }
+        self.go_on(net)
     }
 
-    /// Has to be told of every `on_timer`. Returns whether it is its own.
-    pub fn on_timer(&mut self, net: &mut Net, timer: TimerId) -> bool {
-        let is_own = self.state == State::Waiting(timer);
-        if is_own {
-            self.dial(net);
+    /// Has to be told of every `on_timer`. Says what follows from it: that the tries are used up
+    /// if the last one could not even be begun.
+    pub fn on_timer(&mut self, net: &mut Net, timer: TimerId) -> Redialled {
+        if self.state != State::Waiting(timer) {
+            return Redialled::Foreign;
         }
-        is_own
+        if !self.is_used_up() && self.dial(net) {
+            return Redialled::Again;
+        }
+        self.go_on(net)
     }
 
-    fn dial(&mut self, net: &mut Net) {
-        let addr = self.addrs[self.tries as usize % self.addrs.len()];
+    fn start_over(&mut self) {
+        self.tries = 0;
+        self.backoff.reset();
+    }
+
+    fn is_used_up(&self) -> bool {
+        matches!(self.tries_max, Limit::At(most) if self.tries >= most.max(1))
+    }
+
+    /// Makes a try. Returns whether it could be begun.
+    fn dial(&mut self, net: &mut Net) -> bool {
+        let addr = self.addrs[self.next_addr];
+        self.next_addr = (self.next_addr + 1) % self.addrs.len();
         self.tries = self.tries.saturating_add(1);
         let connecting = match &self.options {
             Some(options) => net.connect_with(addr, options.clone()),
@@ -216,21 +277,23 @@ impl Redial {
         };
         match connecting {
             Ok(conn) => self.state = State::Dialling(conn),
-            Err(error) => {
-                log::debug!("try {}: {error}", self.tries);
-                self.wait(net);
-            }
+            Err(ref error) => log::debug!("try {}: {error}", self.tries),
         }
+        connecting.is_ok()
     }
 
     /// Starts the delay before the next try, if there is one.
-    fn wait(&mut self, net: &mut Net) -> Redialled {
-        if matches!(self.tries_max, Limit::At(most) if self.tries >= most.max(1)) {
+    fn go_on(&mut self, net: &mut Net) -> Redialled {
+        if self.is_used_up() {
             self.state = State::Stopped;
             return Redialled::GaveUp;
         }
         let delay = self.backoff.next_delay();
-        self.state = State::Waiting(net.start_timer(delay, Redial::TOKEN));
+        self.wait(net, delay);
         Redialled::Again
+    }
+
+    fn wait(&mut self, net: &mut Net, delay: Duration) {
+        self.state = State::Waiting(net.start_timer(delay, Redial::TOKEN));
     }
 }
