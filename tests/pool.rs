@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hotloop::client::{Backoff, Ended, Opened, Pool, PoolOptions, Taken};
-use hotloop::{CloseReason, ConnId};
+use hotloop::{CloseReason, ConnId, ConnOptions};
 use support::{InTime, Kind, Peer, Rig};
 
 /// What the handler was answered.
@@ -17,6 +17,11 @@ use support::{InTime, Kind, Peer, Rig};
 struct Told {
     opened: Vec<(ConnId, Opened<u32>)>,
     ended: Vec<(ConnId, Ended<u32>)>,
+}
+
+/// Its connections linger for longer than a test takes.
+fn lingering() -> PoolOptions {
+    options().conn(ConnOptions::default().linger_timeout(Duration::from_secs(3600)))
 }
 
 struct Story {
@@ -48,7 +53,7 @@ impl Story {
         }));
         let own = Rc::clone(&pool);
         rig.handler.on_data = Some(Box::new(move |net, conn, data| {
-            own.borrow_mut().on_data(net, conn);
+            own.borrow_mut().on_data(net, conn, data);
             data.len()
         }));
         let (own, tell) = (Rc::clone(&pool), Rc::clone(&told));
@@ -72,7 +77,7 @@ impl Story {
     }
 
     fn give(&mut self, conn: ConnId) -> Option<u32> {
-        self.pool.borrow_mut().give(self.rig.event_loop.net(), conn)
+        self.pool.borrow_mut().give(self.rig.event_loop.net(), conn, &[])
     }
 
     /// Asks for a connection and waits for it; both ends.
@@ -210,6 +215,106 @@ fn a_connection_with_bytes_left_either_way_is_not_kept(kind: Kind) {
     assert!(!story.rig.event_loop.net().is_open(conn));
 }
 
+/// The server never closes its end.
+fn a_connection_that_lingers_gives_way_to_a_request(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(1));
+    let (unclean, _) = story.open(1);
+    story.rig.event_loop.net().write(unclean, b"half a question");
+    assert_eq!(story.give(unclean), None);
+    story.rig.settle();
+    assert_eq!(story.ended(unclean), None, "it lingers, as long as nobody needs its place");
+    let (conn, _) = story.open(2);
+    assert_eq!(story.ended(unclean), Some(Ended::Unused));
+    assert_eq!(story.counts(), (1, 0, 0));
+    // Here a request waits already.
+    assert_eq!(story.take(3), Taken::Waits);
+    story.rig.event_loop.net().write(conn, b"half a question");
+    assert_eq!(story.give(conn), None);
+    story.until(|story| story.told.borrow().opened.len() == 3);
+    assert_eq!(story.told.borrow().opened[2].1, Opened::For(3));
+}
+
+/// Only as many as are needed, and never more connections than there may be.
+fn connections_that_linger_are_aborted_one_for_each_request(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(3));
+    let open: Vec<_> = (1..=3).map(|request| story.open(request)).collect();
+    for (conn, _) in &open {
+        story.rig.event_loop.net().write(*conn, b"half a question");
+        assert_eq!(story.give(*conn), None);
+    }
+    assert_eq!((story.take(4), story.take(5)), (Taken::Waits, Taken::Waits));
+    assert_eq!(story.counts(), (3, 0, 2));
+    story.until(|story| story.told.borrow().opened.len() == 5);
+    assert_eq!(story.counts(), (3, 0, 0));
+    let aborts =
+        |call: &support::Call| matches!(call, support::Call::Close(_, CloseReason::LocalAbort, _));
+    assert_eq!(story.rig.handler.count(aborts), 2);
+}
+
+/// What `on_data` does in a story where it gives back within itself: takes an answer of four
+/// bytes, says so much of the rest as it does, and consumes so much.
+fn answering(story: &mut Story, is_honest: bool) -> Rc<RefCell<Vec<(u32, Vec<u8>)>>> {
+    let answers: Rc<RefCell<Vec<(u32, Vec<u8>)>>> = Rc::default();
+    let (own, told, tell) = (Rc::clone(&story.pool), Rc::clone(&story.told), Rc::clone(&answers));
+    let mut asked = None;
+    story.rig.handler.on_data = Some(Box::new(move |net, conn, data| {
+        let mut pool = own.borrow_mut();
+        if pool.on_data(net, conn, data) {
+            return data.len();
+        }
+        let Some((answer, rest)) = data.split_at_checked(4) else { return 0 };
+        let first = || match told.borrow().opened[0].1 {
+            Opened::For(request) => request,
+            _ => panic!("nobody asks"),
+        };
+        tell.borrow_mut().push((asked.take().unwrap_or_else(first), answer.to_vec()));
+        asked = pool.give(net, conn, if is_honest { rest } else { &[] });
+        answer.len()
+    }));
+    answers
+}
+
+fn what_stands_behind_an_answer_is_nobodys(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(1));
+    let answers = answering(&mut story, true);
+    let (conn, peer) = story.open(1);
+    assert_eq!(story.take(2), Taken::Waits);
+    story.rig.send(peer, b"one.two.");
+    story.until(|story| story.told.borrow().opened.len() == 2);
+    assert_eq!(*answers.borrow(), [(1, b"one.".to_vec())]);
+    assert_eq!(story.ended(conn), Some(Ended::Unused));
+    assert_eq!(story.told.borrow().opened[1].1, Opened::For(2));
+}
+
+fn a_clean_answer_hands_its_connection_on_within_on_data(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(1));
+    let answers = answering(&mut story, true);
+    let (conn, peer) = story.open(1);
+    assert_eq!(story.take(2), Taken::Waits);
+    story.rig.send(peer, b"one.");
+    story.rig.until("the first", |_| answers.borrow().len() == 1);
+    story.rig.send(peer, b"two.");
+    story.rig.until("the other", |_| answers.borrow().len() == 2);
+    assert_eq!(*answers.borrow(), [(1, b"one.".to_vec()), (2, b"two.".to_vec())]);
+    assert_eq!(story.counts(), (1, 1, 0));
+    assert_eq!(story.take(3), Taken::Conn(conn, 3));
+}
+
+/// It was said that there was no rest, and some was left unconsumed.
+fn what_was_left_of_an_answer_ends_the_connection_when_it_shows_again(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(1));
+    let answers = answering(&mut story, false);
+    let (conn, peer) = story.open(1);
+    assert_eq!(story.take(2), Taken::Waits);
+    story.rig.send(peer, b"one.two.");
+    story.rig.until("the first", |_| answers.borrow().len() == 1);
+    story.rig.send(peer, b"???.");
+    story.until(|story| story.ended(conn).is_some());
+    assert_eq!(*answers.borrow(), [(1, b"one.".to_vec())]);
+    assert_eq!(story.ended(conn), Some(Ended::InUse), "the second request had it");
+    assert_eq!(story.rig.closed(conn).map(|(reason, _)| reason), Some(CloseReason::LocalAbort));
+}
+
 fn no_more_are_kept_than_may_be(kind: Kind) {
     let mut story = Story::new(kind, options().idle_max(1));
     let ((one, _), (other, _)) = (story.open(1), story.open(2));
@@ -229,7 +334,7 @@ fn one_that_is_not_to_be_kept_serves_a_request_that_waits(kind: Kind) {
     assert_eq!(story.counts(), (1, 0, 0));
 }
 
-fn a_failed_connect_fails_the_request_that_waited_longest(kind: Kind) {
+fn failed_connects_fail_the_requests_they_were_begun_for(kind: Kind) {
     let mut rig = Rig::new(kind);
     let nobody = rig.refusing();
     let mut story = Story::to(rig, nobody, options().conns_max(1));
@@ -238,6 +343,68 @@ fn a_failed_connect_fails_the_request_that_waited_longest(kind: Kind) {
     let ended: Vec<_> = story.told.borrow().ended.iter().map(|(_, end)| end.clone()).collect();
     assert_eq!(ended, [Ended::Failed(1), Ended::Failed(2)]);
     assert_eq!(story.counts(), (0, 0, 0));
+}
+
+/// Asks for two connections; the connects that were begun for them.
+fn two_connects(story: &mut Story) -> (ConnId, ConnId) {
+    assert_eq!(story.take(1), Taken::Waits);
+    let first: Vec<_> = story.rig.event_loop.net().conns().collect();
+    assert_eq!(story.take(2), Taken::Waits);
+    let both: Vec<_> = story.rig.event_loop.net().conns().collect();
+    let other = both.iter().find(|conn| !first.contains(conn)).expect("there is room");
+    (first[0], *other)
+}
+
+fn a_failed_connect_leaves_a_request_alone_whose_own_one_runs(kind: Kind) {
+    for fails in [1, 2] {
+        let mut story = Story::new(kind, options());
+        let connects = two_connects(&mut story);
+        let (failing, other) = if fails == 1 { connects } else { (connects.1, connects.0) };
+        story.rig.event_loop.net().abort(failing);
+        story.until(|story| !story.told.borrow().opened.is_empty());
+        assert_eq!(story.told.borrow().opened, [(other, Opened::For(3 - fails))]);
+        assert_eq!(story.ended(failing), Some(Ended::Failed(fails)));
+    }
+}
+
+fn the_connect_of_a_cancelled_request_fails_nobody(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (first, other) = two_connects(&mut story);
+    assert_eq!(story.pool().cancel(|request| *request == 1), Some(1));
+    story.rig.event_loop.net().abort(first);
+    story.until(|story| !story.told.borrow().opened.is_empty());
+    assert_eq!(story.ended(first), Some(Ended::Unused));
+    assert_eq!(story.told.borrow().opened, [(other, Opened::For(2))]);
+}
+
+/// Or whoever waits longest, if that one waits no more.
+fn a_connect_that_is_done_serves_the_request_it_was_begun_for(kind: Kind) {
+    for is_cancelled in [false, true] {
+        let mut story = Story::new(kind, options());
+        let (_, other) = two_connects(&mut story);
+        let mut served = 2;
+        if is_cancelled {
+            served = 1;
+            story.pool().cancel(|request| *request == 2);
+        }
+        // As if it were done first: the order of the system's answers is not the test's to choose.
+        let opened = story.pool.borrow_mut().on_connect(story.rig.event_loop.net(), other);
+        assert_eq!(opened, Opened::For(served));
+    }
+}
+
+fn what_was_dialled_for_a_request_that_is_served_otherwise_fails_nobody(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, _) = story.open(1);
+    let before: Vec<_> = story.rig.event_loop.net().conns().collect();
+    assert_eq!((story.take(2), story.take(3)), (Taken::Waits, Taken::Waits));
+    let conns: Vec<_> = story.rig.event_loop.net().conns().collect();
+    let dialled = *conns.iter().find(|conn| !before.contains(conn)).expect("there is room");
+    assert_eq!(story.give(conn), Some(2));
+    story.rig.event_loop.net().abort(dialled);
+    story.until(|story| !story.told.borrow().opened.is_empty() && story.counts().2 == 0);
+    assert_eq!(story.ended(dialled), Some(Ended::Unused));
+    assert_eq!(story.told.borrow().opened[1].1, Opened::For(3));
 }
 
 fn a_cancelled_request_leaves_its_connection_to_the_pool(kind: Kind) {
@@ -274,7 +441,7 @@ fn a_clear_closes_all_that_is_not_in_use(kind: Kind) {
 fn strangers_are_left_alone(kind: Kind) {
     let mut story = Story::new(kind, options());
     let (peer, conn) = story.rig.client();
-    assert!(!story.pool.borrow_mut().on_data(story.rig.event_loop.net(), conn));
+    assert!(!story.pool.borrow_mut().on_data(story.rig.event_loop.net(), conn, b"?"));
     assert_eq!(story.give(conn), None);
     assert!(story.rig.event_loop.net().is_open(conn));
     story.rig.reset(peer);
@@ -326,9 +493,18 @@ on_every_backend!(
     an_idle_connection_is_looked_at_before_it_is_used,
     what_an_idle_connection_says_unasked_ends_it,
     a_connection_with_bytes_left_either_way_is_not_kept,
+    a_connection_that_lingers_gives_way_to_a_request,
+    connections_that_linger_are_aborted_one_for_each_request,
+    what_stands_behind_an_answer_is_nobodys,
+    a_clean_answer_hands_its_connection_on_within_on_data,
+    what_was_left_of_an_answer_ends_the_connection_when_it_shows_again,
     no_more_are_kept_than_may_be,
     one_that_is_not_to_be_kept_serves_a_request_that_waits,
-    a_failed_connect_fails_the_request_that_waited_longest,
+    failed_connects_fail_the_requests_they_were_begun_for,
+    a_failed_connect_leaves_a_request_alone_whose_own_one_runs,
+    the_connect_of_a_cancelled_request_fails_nobody,
+    a_connect_that_is_done_serves_the_request_it_was_begun_for,
+    what_was_dialled_for_a_request_that_is_served_otherwise_fails_nobody,
     a_cancelled_request_leaves_its_connection_to_the_pool,
     a_clear_closes_all_that_is_not_in_use,
     strangers_are_left_alone,

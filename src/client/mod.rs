@@ -12,6 +12,7 @@ mod backoff;
 mod idle;
 mod pool;
 mod redial;
+mod waiters;
 
 pub use backoff::Backoff;
 pub use pool::{Ended, Opened, Pool, PoolOptions, Taken};

@@ -1,6 +1,5 @@
 //! Connections to one server that are kept for the next request.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use crate::addr::LiteralAddr;
 use crate::client::Backoff;
 use crate::client::idle::IdleConns;
+use crate::client::waiters::Waiters;
 use crate::conn_map::ConnMap;
 use crate::id::{ConnId, TimerId};
 use crate::net::Net;
@@ -57,8 +57,8 @@ impl Default for PoolOptions {
 }
 
 impl PoolOptions {
-    /// Sets how many connections there are at most, those that are connecting included; at least
-    /// 1. Default: 16, as many as one server usually answers at the same time.
+    /// Sets how many connections there are at most, those that are connecting or closing included;
+    /// at least 1. Default: 16, as many as one server usually answers at the same time.
     pub fn conns_max(mut self, conns: usize) -> Self {
         self.conns_max = conns;
         self
@@ -184,27 +184,37 @@ pub enum Ended<T> {
     Unused,
     /// It was in use: its user has to see to it.
     InUse,
-    /// It was a connect that failed, and this request, which has waited longest, goes without.
+    /// It was a connect that failed, and this request, for which it was begun, goes without.
     Failed(T),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     Connecting,
+    /// Open since then; what its user is to see begins behind so many bytes received.
+    Busy(Time, u64),
     /// Open since then.
-    Busy(Time),
     Idle(Time),
-    /// The pool has closed it.
+    /// The pool has closed it, and it may linger.
     Closing,
+    /// The pool has aborted it: its `on_close` is on its way.
+    Aborted,
 }
 
 /// A bounded set of connections to one server, kept for the next request.
 ///
 /// Requests are named by values of your own (`T`): what waits for a connection is handed back
-/// when it has one. Idle connections are looked at before they are used, closed when the server
-/// sends something nobody asked for, and aged out. A failed connect fails one request, the one
-/// that has waited longest; the next connect follows after a delay that grows. A connect that
-/// cannot even be begun (for want of descriptors, say) fails none, and is tried again.
+/// when it has one: that which was dialled for it, or one that was given back, first come, first
+/// served. Idle connections are looked at before they are used, closed when the server sends
+/// something nobody asked for, and aged out. One that still lingers when a request needs its place
+/// is aborted.
+///
+/// A failed connect fails one request, the one that it was begun for, unless that has got another
+/// connection or was cancelled meanwhile; the next connect follows after a delay that grows. A
+/// connect that cannot even be begun (for want of descriptors, say) fails none, and is tried again.
+///
+/// No request sees bytes that were there before it: a connection on which there are any is not
+/// handed out, or ended when they show.
 ///
 /// Pass `on_connect`, `on_data`, `on_close` and `on_timer` on to it. An `on_read_closed` of your
 /// own closes, as the default does: a connection that the server has closed is not used again.
@@ -235,17 +245,16 @@ enum Use {
 ///     }
 ///
 ///     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
-///         if self.pool.on_data(net, conn) {
+///         if self.pool.on_data(net, conn, data) {
 ///             return data.len(); // nobody asked for it
 ///         }
-///         if data.ends_with(b"\n") {
-///             println!("{}", String::from_utf8_lossy(data));
-///             if let Some(question) = self.pool.give(net, conn) {
-///                 net.write(conn, question.as_bytes());
-///             }
-///             return data.len();
+///         let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return 0 };
+///         let (answer, rest) = data.split_at(end + 1);
+///         println!("{}", String::from_utf8_lossy(answer));
+///         if let Some(question) = self.pool.give(net, conn, rest) {
+///             net.write(conn, question.as_bytes());
 ///         }
-///         0
+///         data.len()
 ///     }
 ///
 ///     fn on_close(&mut self, net: &mut Net, conn: ConnId, reason: CloseReason, _: u64) {
@@ -267,8 +276,11 @@ pub struct Pool<T> {
     options: PoolOptions,
     conns: ConnMap<Use>,
     idle: IdleConns,
-    waiters: VecDeque<T>,
+    waiters: Waiters<T>,
     connecting: usize,
+    /// How many may linger, and how many were aborted whose `on_close` is on its way.
+    closing: usize,
+    aborted: usize,
     /// Runs after a failed connect; until it fires there is no other one.
     delay: Option<TimerId>,
 }
@@ -292,8 +304,10 @@ impl<T> Pool<T> {
             options,
             conns: ConnMap::new(),
             idle: IdleConns::default(),
-            waiters: VecDeque::new(),
+            waiters: Waiters::new(),
             connecting: 0,
+            closing: 0,
+            aborted: 0,
             delay: None,
         })
     }
@@ -304,7 +318,9 @@ impl<T> Pool<T> {
     pub fn take(&mut self, net: &mut Net, request: T) -> Taken<T> {
         while let Some(conn) = self.idle.pop(net) {
             if net.is_quiet(conn) {
-                self.set_busy(net, conn);
+                if let Some(Use::Idle(since)) = self.conns.get(conn) {
+                    self.set_busy(net, conn, *since);
+                }
                 return Taken::Conn(conn, request);
             }
             self.close(net, conn);
@@ -312,33 +328,44 @@ impl<T> Pool<T> {
         if self.waiters.len() >= self.options.waiters_max {
             return Taken::Refused(request);
         }
-        self.waiters.push_back(request);
+        self.waiters.push(request);
         self.dial(net);
         Taken::Waits
     }
 
-    /// Gives a connection back that was taken, with nothing left to come on it. If it is for a
-    /// request that waits, that one is returned and has it from here on.
-    pub fn give(&mut self, net: &mut Net, conn: ConnId) -> Option<T> {
-        let Some(&Use::Busy(since)) = self.conns.get(conn) else { return None };
-        // What is not sent yet, or came too early, would be part of the next request.
-        let is_clean = net.queued_bytes(conn) == 0 && net.is_quiet(conn);
+    /// Gives a connection back that was taken. If it is for a request that waits, that one is
+    /// returned and has it from here on.
+    ///
+    /// Within `on_data`, `rest` is what the server has sent behind the answer: all that is shown
+    /// and was not for its user. Elsewhere it is empty. A connection is closed instead if there is
+    /// a rest, if there is more to read than was shown, if something is not sent yet, or if it is
+    /// too old: the next request would be sent half a question, or take for its answer what is
+    /// none.
+    ///
+    /// `on_data` has to consume what it has shown when it returns, because the pool cannot know
+    /// whether it will: if bytes are left of it all the same, [`on_data`](Pool::on_data) ends the
+    /// connection when they are shown again.
+    pub fn give(&mut self, net: &mut Net, conn: ConnId, rest: &[u8]) -> Option<T> {
+        let Some(&Use::Busy(since, _)) = self.conns.get(conn) else { return None };
+        let is_clean = rest.is_empty() && net.queued_bytes(conn) == 0 && net.is_quiet(conn);
         if !is_clean || self.age_left(net, since) == Some(Duration::ZERO) {
             self.close(net, conn);
+            self.dial(net);
             return None;
         }
-        let next = self.waiters.pop_front();
-        if next.is_none() {
-            self.keep(net, conn, since);
+        let next = self.waiters.pop();
+        match next {
+            Some(_) => self.set_busy(net, conn, since),
+            None => self.keep(net, conn, since),
         }
         next
     }
 
     /// Gives up the first request that waits and of which this is true: its time is over, for
-    /// instance.
+    /// instance. A connect that was begun for it goes on, for whoever waits when it is done; if it
+    /// fails it fails nobody.
     pub fn cancel(&mut self, is_it: impl FnMut(&T) -> bool) -> Option<T> {
-        let at = self.waiters.iter().position(is_it)?;
-        self.waiters.remove(at)
+        self.waiters.cancel(is_it)
     }
 
     /// Has to be told of every `on_connect`.
@@ -348,24 +375,37 @@ impl<T> Pool<T> {
         }
         self.connecting -= 1;
         self.options.backoff.reset();
-        self.set_busy(net, conn);
-        match self.waiters.pop_front() {
+        self.set_busy(net, conn, net.now());
+        match self.waiters.opened(conn) {
             Some(request) => Opened::For(request),
             None => {
-                self.give(net, conn);
+                self.give(net, conn, &[]);
                 Opened::Unused
             }
         }
     }
 
-    /// Has to be told of every `on_data`. Returns whether the connection is one that nobody uses:
-    /// then it is closed, because what it holds would be taken for the answer to the next request.
-    pub fn on_data(&mut self, net: &mut Net, conn: ConnId) -> bool {
-        let is_unused = matches!(self.conns.get(conn), Some(Use::Idle(_) | Use::Closing));
-        if is_unused && self.idle.remove(conn) {
-            self.close(net, conn);
+    /// Has to be told of every `on_data`, before anything is made of what it shows. Returns
+    /// whether that is for nobody: the connection is one that nobody uses, and is closed; or the
+    /// bytes are from before its user had it, and it is aborted. They would be taken for the
+    /// answer to another request.
+    pub fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> bool {
+        match self.conns.get(conn) {
+            None | Some(Use::Connecting) => false,
+            Some(Use::Busy(_, from)) => {
+                let is_stale = received(net, conn).saturating_sub(data.len() as u64) < *from;
+                if is_stale {
+                    net.abort(conn);
+                }
+                is_stale
+            }
+            Some(Use::Idle(_)) => {
+                self.idle.remove(conn);
+                self.close(net, conn);
+                true
+            }
+            Some(Use::Closing | Use::Aborted) => true,
         }
-        is_unused
     }
 
     /// Has to be told of every `on_close`. A connection that has ended makes room: if requests
@@ -376,14 +416,21 @@ impl<T> Pool<T> {
             Use::Connecting => {
                 self.connecting -= 1;
                 self.wait(net);
-                self.waiters.pop_front().map_or(Ended::Unused, Ended::Failed)
+                self.waiters.failed(conn).map_or(Ended::Unused, Ended::Failed)
             }
-            Use::Busy(_) => Ended::InUse,
+            Use::Busy(..) => Ended::InUse,
             Use::Idle(_) => {
                 self.idle.remove(conn);
                 Ended::Unused
             }
-            Use::Closing => Ended::Unused,
+            Use::Closing => {
+                self.closing -= 1;
+                Ended::Unused
+            }
+            Use::Aborted => {
+                self.aborted -= 1;
+                Ended::Unused
+            }
         };
         self.dial(net);
         ended
@@ -412,15 +459,15 @@ impl<T> Pool<T> {
         }
         for (conn, state) in self.conns.iter_mut() {
             if *state == Use::Connecting {
-                *state = Use::Closing;
+                *state = Use::Aborted;
                 net.abort(conn);
             }
         }
-        self.connecting = 0;
+        self.aborted += std::mem::take(&mut self.connecting);
         if let Some(delay) = self.delay.take() {
             net.cancel_timer(delay);
         }
-        std::mem::take(&mut self.waiters).into_iter()
+        self.waiters.clear()
     }
 
     /// Returns how many connections there are, in whatever state.
@@ -438,7 +485,7 @@ impl<T> Pool<T> {
         self.waiters.len()
     }
 
-    /// Dials for the requests that wait, as far as there is room.
+    /// Dials for the requests that wait, as far as there is room, and makes room for the others.
     fn dial(&mut self, net: &mut Net) {
         while self.delay.is_none()
             && self.connecting < self.waiters.len()
@@ -452,12 +499,28 @@ impl<T> Pool<T> {
                 Ok(conn) => {
                     self.conns.insert(conn, Use::Connecting);
                     self.connecting += 1;
+                    self.waiters.begun(conn);
                 }
                 Err(error) => {
                     log::debug!("{error}");
                     self.wait(net);
                 }
             }
+        }
+        if self.delay.is_none() && self.closing > 0 {
+            let coming = self.connecting + self.aborted;
+            self.abort_closing(net, self.waiters.len().saturating_sub(coming));
+        }
+    }
+
+    /// Aborts connections that may linger, so many at most; their `on_close` makes room.
+    fn abort_closing(&mut self, net: &mut Net, most: usize) {
+        let states = self.conns.iter_mut().filter(|(_, state)| **state == Use::Closing);
+        for (conn, state) in states.take(most) {
+            *state = Use::Aborted;
+            self.closing -= 1;
+            self.aborted += 1;
+            net.abort(conn);
         }
     }
 
@@ -469,12 +532,9 @@ impl<T> Pool<T> {
         }
     }
 
-    fn set_busy(&mut self, net: &Net, conn: ConnId) {
-        let since = match self.conns.get(conn) {
-            Some(Use::Idle(since)) => *since,
-            _ => net.now(),
-        };
-        self.conns.insert(conn, Use::Busy(since));
+    /// Has a connection used by another one than before: what it has received is not for that.
+    fn set_busy(&mut self, net: &Net, conn: ConnId, since: Time) {
+        self.conns.insert(conn, Use::Busy(since, received(net, conn)));
     }
 
     /// Keeps a connection that nobody uses, if there is room for it.
@@ -506,6 +566,12 @@ impl<T> Pool<T> {
 
     fn close(&mut self, net: &mut Net, conn: ConnId) {
         self.conns.insert(conn, Use::Closing);
+        self.closing += 1;
         net.close(conn);
     }
+}
+
+/// Returns how many bytes a connection has received, those included that are being shown.
+fn received(net: &Net, conn: ConnId) -> u64 {
+    net.conn_stats(conn).map_or(0, |stats| stats.received_bytes)
 }

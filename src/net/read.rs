@@ -112,10 +112,16 @@ impl Net {
         self.is_open(conn) && !self.conns.get(conn.0).is_some_and(paused)
     }
 
-    /// Returns whether a connection is up and has nothing to read: no byte, no FIN, no error,
-    /// whether the handler was told of it or not. Asks the system (`recv(2)` with `MSG_PEEK`), in
-    /// one call; for a connection that was not used for a while, before it is used again. It may
-    /// end a moment later all the same. Not for an id that is stale, connecting or closing.
+    /// Returns whether a connection is up and has nothing to read: no byte that was left
+    /// unconsumed or has yet to be shown, no FIN, no error. Asks the system (`recv(2)` with
+    /// `MSG_PEEK`), in one call; for a connection that was not used for a while, before it is used
+    /// again. It may end a moment later all the same. Not for an id that is stale, connecting or
+    /// closing.
+    ///
+    /// # Re-entrancy
+    ///
+    /// Within the connection's own `on_data` the bytes that are being shown do not count: whether
+    /// they are consumed is known when that returns.
     ///
     /// # Examples
     ///
