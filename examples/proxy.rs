@@ -8,10 +8,10 @@
 //! `echo`, then `nc 127.0.0.1 9002` and type. With `RUST_LOG=debug` it tells who comes and goes.
 
 use std::net::SocketAddr;
-use std::{env, io};
+use std::{env, io, time::Duration};
 
-use hotloop::{CloseReason, Config, ConnId, ConnMap, ConnOptions, Handler, Limit, ListenerId};
-use hotloop::{LiteralAddr, Loop, Net, Sent, SlowConsumer};
+use hotloop::{CloseReason, Config, ConnId, ConnMap, ConnOptions, Handler, Keepalive, Limit};
+use hotloop::{ListenerId, LiteralAddr, Loop, Net, Sent, SlowConsumer, SocketOption};
 
 pub(crate) struct Proxy {
     target: SocketAddr,
@@ -26,17 +26,21 @@ impl Proxy {
 
     /// What its connections need. A write that is refused is tried again, so that nothing is
     /// lost; and a peer may pause for as long as it likes, since the queue it leaves is bounded.
+    /// One that vanishes is found in 2 min, or by the kernel's retransmissions in some 15 min, if
+    /// there are any: `UserTimeout`, which shortens them, would end who pauses.
     pub(crate) fn options() -> ConnOptions {
+        let [idle, interval] = [60, 15].map(Duration::from_secs);
         ConnOptions::default()
             .slow_consumer(SlowConsumer::Refuse)
             .write_stall_timeout(Limit::Unlimited)
+            .socket(SocketOption::Keepalive(Some(Keepalive { idle, interval, probes: 4 })))
     }
 }
 
 impl Handler for Proxy {
     fn on_accept(&mut self, net: &mut Net, client: ConnId, _: ListenerId) {
         match net.connect(self.target) {
-            // What the client sends until the connect is done is queued for it, its FIN too.
+            // What the client sends until the connect is done is queued, its FIN too.
             Ok(server) => {
                 log::debug!("{client} {:?}: to {server}", net.peer_addr(client));
                 self.others.insert(client, server);
@@ -54,8 +58,7 @@ impl Handler for Proxy {
         if sent != Sent::Queued {
             net.pause_reading(conn);
         }
-        // Refused: the same bytes come again on resuming. Closed: the other end's `on_close` is
-        // on its way.
+        // Refused: the same bytes come again. Closed: the other end's `on_close` is on its way.
         if sent.is_taken() { data.len() } else { 0 }
     }
 
@@ -65,7 +68,7 @@ impl Handler for Proxy {
         }
     }
 
-    /// Passes the FIN on. `rest` is empty: a connection that left bytes unconsumed is paused.
+    /// Passes the FIN on. `rest` is empty: whoever left bytes unconsumed is paused.
     fn on_read_closed(&mut self, net: &mut Net, conn: ConnId, _rest: &[u8]) {
         if let Some(other) = self.others.get(conn) {
             net.shutdown(*other);
@@ -76,7 +79,7 @@ impl Handler for Proxy {
         log::debug!("{conn}: {reason}, {dropped_bytes} bytes not sent");
         let Some(other) = self.others.remove(conn) else { return };
         // Behind both FINs nothing is missing, and the other end finishes by itself. Any other
-        // end is passed on as a reset, behind what has arrived so far.
+        // end is passed on as a reset, which drops what the kernel has not sent by then.
         if reason != CloseReason::PeerClosed {
             net.flush(other);
             net.abort(other);

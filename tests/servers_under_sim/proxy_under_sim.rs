@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use hotloop::Config;
 use hotloop::sim::{Dialect, Faults, Host, NodeOptions, Peer, Script, World, for_seeds};
+use hotloop::{Config, OptionName, SocketOption};
 
 use crate::circumstances::{LIMIT, Place, RECV_BUFFER_BYTES, below, one_in};
 use crate::proxy::Proxy;
@@ -306,6 +306,32 @@ fn what_the_loops_buffers_have_no_room_for_waits_and_arrives() {
         });
         world.run_until("the end", LIMIT, |world| world.open_sockets(proxy) == 1);
     });
+}
+
+#[test]
+fn both_ends_are_probed_when_idle_and_neither_has_to_read_in_time() {
+    let mut world = World::new(1);
+    let target = world.host("target");
+    let target_addr = world.serve(target, TARGET_PORT, Script::new());
+    let config = Config::default().conn(Proxy::options());
+    let options = NodeOptions::default().config(config);
+    let proxy = world.node("proxy", options, Proxy::new(target_addr));
+    let addr = world.addr(proxy, 9000);
+    world.net(proxy).listen(addr).expect("the port is free");
+    let client = world.host("client");
+    world.connect(client, addr);
+    world.run_for(Duration::from_secs(1));
+    let net = world.net(proxy);
+    let conns: Vec<_> = net.conns().collect();
+    assert_eq!(conns.len(), 2);
+    for conn in conns {
+        let mut read = |name| net.socket_option(conn, name).expect("it is stored");
+        let keepalive = read(OptionName::Keepalive);
+        let SocketOption::Keepalive(Some(probing)) = keepalive else { panic!("{keepalive:?}") };
+        assert!(probing.idle + probing.interval * probing.probes <= Duration::from_secs(120));
+        let unlimited = SocketOption::UserTimeout(Duration::ZERO);
+        assert_eq!(read(OptionName::UserTimeout), unlimited);
+    }
 }
 
 /// Returns how many writes were refused, and how many ends have had all from the other where
