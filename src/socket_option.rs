@@ -83,9 +83,10 @@ pub enum SocketOption {
     /// kernel gives the connection up with
     /// [`TimeoutKind::Kernel`](crate::TimeoutKind::Kernel); up to 2^31 ms, whole milliseconds,
     /// zero for the system's default. Nothing sent, nothing given up: who only waits for an answer
-    /// needs `Keepalive` as well. What the own link refuses while nothing is in flight counts from
-    /// the first time, whatever got through since (`tcp_probe_timer`, seen on Linux 6.18): a second
-    /// cut of the own link may end a connection at once. Linux.
+    /// needs `Keepalive` as well. A peer that is alive and has its window closed for so long,
+    /// because it does not read, is given up, too. What the own link refuses while nothing is in
+    /// flight counts from the first time, whatever got through since (`tcp_probe_timer`, seen on
+    /// Linux 6.18): a second cut of the own link may end a connection at once. Linux.
     UserTimeout(Duration),
     /// `TCP_NOTSENT_LOWAT` (`tcp(7)`): with more unsent bytes than this the socket counts as full,
     /// so that what is sent last is not queued behind what is stale. Linux.

@@ -251,10 +251,13 @@ fn connections_that_linger_are_aborted_one_for_each_request(kind: Kind) {
     assert_eq!(story.rig.handler.count(aborts), 2);
 }
 
+/// The request of each answer, and its bytes.
+type Answers = Rc<RefCell<Vec<(u32, Vec<u8>)>>>;
+
 /// What `on_data` does in a story where it gives back within itself: takes an answer of four
 /// bytes, says so much of the rest as it does, and consumes so much.
-fn answering(story: &mut Story, is_honest: bool) -> Rc<RefCell<Vec<(u32, Vec<u8>)>>> {
-    let answers: Rc<RefCell<Vec<(u32, Vec<u8>)>>> = Rc::default();
+fn answering(story: &mut Story, is_honest: bool) -> Answers {
+    let answers = Answers::default();
     let (own, told, tell) = (Rc::clone(&story.pool), Rc::clone(&story.told), Rc::clone(&answers));
     let mut asked = None;
     story.rig.handler.on_data = Some(Box::new(move |net, conn, data| {

@@ -51,7 +51,8 @@ impl Client {
             let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
             let addr = format!("{addr}:{}", group.port);
             let redial = Redial::new([addr], backoff.seed(seed)).expect("a literal address");
-            redial.options(group.client_options())
+            // Whatever was open is as good as any: at fault is the network, not the server.
+            redial.options(group.client_options()).proven_after(Duration::ZERO)
         };
         let groups = GROUPS.iter().flat_map(|group| std::iter::repeat_n(group, group.conns));
         Client {
@@ -199,7 +200,7 @@ impl Side for Client {
 
 impl Handler for Client {
     fn on_connect(&mut self, net: &mut Net, conn: ConnId) {
-        self.dials.iter_mut().any(|dial| dial.on_connect(conn));
+        self.dials.iter_mut().any(|dial| dial.on_connect(net, conn));
         self.tags += 1;
         let port = net.local_addr(conn).map_or(0, |addr| addr.port());
         let group = Group::of_port(net.peer_addr(conn).expect("it is open").port());
@@ -276,7 +277,7 @@ impl Handler for Client {
 
     fn on_timer(&mut self, net: &mut Net, timer: TimerId, token: u64) {
         if token == Redial::TOKEN {
-            self.dials.iter_mut().any(|dial| dial.on_timer(net, timer));
+            self.dials.iter_mut().any(|dial| dial.on_timer(net, timer) != Redialled::Foreign);
         } else {
             self.tick(net);
         }
