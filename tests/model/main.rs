@@ -52,6 +52,8 @@ const REGRESSIONS: &[(u64, Drawing)] = &[
     (3_798_911_103_622_469_742, Drawing::Full),
     // One released while its end was told, with a rest that goes along.
     (3_769_198_877_764_799_308, Drawing::Full),
+    // One paused before its turn to show what it brought, and resumed behind it.
+    (10_807_471_151_149_388_596, Drawing::Full),
 ];
 /// Enough to find a gross mistake, few enough for an unoptimized build.
 const SEEDS: u64 = 300;

@@ -97,8 +97,7 @@ impl Model {
             return assert!(!known, "C5: {id}: paused or resumed, and closed");
         };
         if known {
-            conn.is_paused = pauses;
-            conn.resumed |= !pauses;
+            conn.pauses(pauses);
         }
     }
 

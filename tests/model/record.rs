@@ -205,6 +205,16 @@ impl Conn {
         self.seen.handing_turns = 0;
     }
 
+    /// The handler pauses it, or resumes it.
+    pub fn pauses(&mut self, pauses: bool) {
+        self.is_paused = pauses;
+        self.resumed |= !pauses;
+        if pauses {
+            // Its service in this turn may come between the pause and a resume.
+            self.seen.handing_turns = 0;
+        }
+    }
+
     /// A turn ends: returns whether its release, or the showing of what it brought along, was due
     /// in the one before. `is_due`: nothing is in flight that a release would wait for; `is_open`:
     /// the loop has not closed it for a limit.

@@ -99,6 +99,8 @@ impl Model {
         let stats = net.stats();
         let accounted = stats.sent_bytes + stats.queued_bytes + stats.dropped_bytes;
         assert_eq!(stats.accepted_bytes, accounted, "C8: the totals of the loop");
+        let most = self.setup.max_connections;
+        assert!(stats.connections <= most, "{} connections, and at most {most}", stats.connections);
     }
 }
 
