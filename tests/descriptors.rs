@@ -13,8 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hotloop::{
-    Checked, Config, ConnId, ErrorClass, Handler, ListenOptions, ListenerError, ListenerId, Loop,
-    Net,
+    Checked, Config, ConnId, Errno, ErrorClass, Handler, ListenOptions, ListenerError, ListenerId,
+    Loop, Net,
 };
 use support::Kind;
 
@@ -243,10 +243,73 @@ fn out_of_descriptors_a_connect_is_an_error_without_an_id(kind: Kind) {
     assert_eq!((event_loop.net().stats().connections, open_descriptors()), (0, before));
 }
 
+/// From here on every registration by this thread fails, as at the limit of watches (`ENOSPC`,
+/// `epoll_ctl(2)`): a filter of its calls (`seccomp(2)`), which ends with the thread.
+fn refuse_registrations() {
+    let load = u16::try_from(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS).expect("16 bits");
+    let equal = u16::try_from(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K).expect("16 bits");
+    let answer = u16::try_from(libc::BPF_RET | libc::BPF_K).expect("16 bits");
+    let call = u32::try_from(libc::SYS_epoll_ctl).expect("a small number");
+    let add = u32::try_from(libc::EPOLL_CTL_ADD).expect("a small number");
+    let refused = libc::SECCOMP_RET_ERRNO | u32::try_from(libc::ENOSPC).expect("a small number");
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    // In a `seccomp_data` the number of the call is at 0, and the second argument, which says what
+    // to do, at 24.
+    let mut steps = [
+        step(load, 0, 0, 0),
+        step(equal, 0, 3, call),
+        step(load, 0, 0, if cfg!(target_endian = "little") { 24 } else { 28 }),
+        step(equal, 0, 1, add),
+        step(answer, 0, 0, refused),
+        step(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let len = u16::try_from(steps.len()).expect("6");
+    let filter = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    let mode = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: `filter` names as many steps as there are, and the kernel copies them.
+    let result = unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const filter) };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+fn what_cannot_be_registered_is_not_left_open(kind: Kind) {
+    let _turn = take_turn();
+    let story = move || {
+        let (mut event_loop, addr) = listening(kind);
+        let elsewhere = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let far = elsewhere.local_addr().expect("it is bound");
+        let near = TcpStream::connect(far).expect("it listens");
+        refuse_registrations();
+        let before = open_descriptors();
+
+        let error = event_loop.net().listen("127.0.0.1:0").expect_err("no registration");
+        assert_eq!(ErrorClass::of(&error), ErrorClass::Resource, "{error}");
+        assert_eq!(open_descriptors(), before, "a listener");
+        let error = event_loop.net().connect(far).expect_err("no registration");
+        assert_eq!(ErrorClass::of(&error), ErrorClass::Resource, "{error}");
+        assert_eq!(open_descriptors(), before, "an outgoing connection");
+        let error = event_loop.net().adopt(near).expect_err("no registration");
+        assert_eq!(open_descriptors(), before, "an adopted connection comes back");
+        drop(error);
+        assert_eq!(open_descriptors(), before - 1);
+
+        let mut client = TcpStream::connect(addr).expect("the backlog has room");
+        let mut echo = Checked::<Echo>::default();
+        turn_until(&mut event_loop, &mut echo, |echo| !echo.errors.is_empty());
+        assert_eq!(echo.errors, [ListenerError::Paused(Errno(libc::ENOSPC))]);
+        assert_eq!((echo.accepted.len(), open_descriptors()), (0, before), "the client is new");
+        // An end or a reset: it is not left waiting.
+        let _ = client.read_to_end(&mut Vec::new());
+    };
+    std::thread::spawn(story).join().expect("the story ends well");
+}
+
 on_real_sockets!(
     dropping_a_loop_closes_every_descriptor_and_calls_nobody,
     what_fails_leaves_nothing_open_and_is_named,
     a_loop_without_descriptors_is_an_error_that_leaves_nothing_open,
     out_of_descriptors_the_listener_pauses_and_goes_on_when_one_is_freed,
     out_of_descriptors_a_connect_is_an_error_without_an_id,
+    what_cannot_be_registered_is_not_left_open,
 );
