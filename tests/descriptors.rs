@@ -199,7 +199,7 @@ fn out_of_descriptors_the_listener_pauses_and_goes_on_when_one_is_freed(kind: Ki
     let previous = set_descriptor_limit(first_free_descriptor() + ROOM as u64);
     turn_until(&mut event_loop, &mut echo, |echo| !echo.errors.is_empty());
     assert_eq!(echo.accepted.len(), ROOM);
-    assert_eq!(echo.errors, [ListenerError::Paused(hotloop::Errno(libc::EMFILE))]);
+    assert_eq!(echo.errors, [ListenerError::Paused(Errno(libc::EMFILE))]);
 
     let began = event_loop.net().now();
     for client in &mut clients[..ROOM] {

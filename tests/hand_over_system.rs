@@ -134,6 +134,32 @@ fn what_would_hold_up_the_loop_is_switched_off(kind: Kind) {
     }
 }
 
+/// A program that the process executes would keep the connection open. Read from procfs, which has
+/// the flag of the descriptor among those of the file (`proc(5)`).
+#[cfg(target_os = "linux")]
+fn what_was_inherited_is_not_passed_on(kind: Kind) {
+    use std::os::fd::{AsRawFd, RawFd};
+
+    fn closes_on_exec(fd: RawFd) -> bool {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("it is open");
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("a line");
+        let flags = i32::from_str_radix(flags.trim(), 8).expect("an octal number");
+        flags & libc::O_CLOEXEC != 0
+    }
+
+    let mut rig = Rig::new(kind);
+    let (near, _far) = pair();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let fds = [near.as_raw_fd(), listener.as_raw_fd()];
+    for socket in [SockRef::from(&near), SockRef::from(&listener)] {
+        socket.set_cloexec(false).expect("a socket");
+    }
+    assert_eq!(fds.map(closes_on_exec), [false, false]);
+    rig.event_loop.net().adopt(near).expect("a connection");
+    rig.event_loop.net().adopt_listener(listener).expect("it listens");
+    assert_eq!(fds.map(closes_on_exec), [true, true]);
+}
+
 fn what_is_no_connection_is_given_back(kind: Kind) {
     let mut rig = Rig::new(kind);
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -208,3 +234,5 @@ on_real_sockets!(
     what_is_no_connection_is_given_back,
     the_error_becomes_one_of_io,
 );
+#[cfg(target_os = "linux")]
+on_real_sockets!(what_was_inherited_is_not_passed_on);

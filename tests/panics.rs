@@ -351,6 +351,22 @@ fn in_on_timer_that_repeats_the_next_one_comes_in_time(kind: Kind) {
     }
 }
 
+/// The turn behind it leaves `on_wake` to the one that follows, which must not wait for another
+/// signal: the wake-up has been asked for already.
+fn a_wake_behind_one_in_on_wake_is_work_for_the_turn_after_next(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let waker = rig.event_loop.waker();
+    rig.handler.on_wake = Some(Box::new(|_| blow()));
+    waker.wake();
+    until_panic(&mut rig);
+    rig.handler.on_wake = None;
+    waker.wake();
+    let turn = rig.turn();
+    assert_eq!((turn.callbacks, turn.pending), (0, true));
+    assert_eq!(rig.event_loop.next_wait(), Some(Duration::ZERO));
+    assert_eq!(rig.turn().callbacks, 1, "on_wake");
+}
+
 fn in_on_wake_it_counts_as_delivered(kind: Kind) {
     let mut rig = Rig::new(kind);
     rig.handler.echo();
@@ -571,6 +587,7 @@ on_every_backend!(
     what_a_panic_left_is_work_that_does_not_wait,
     in_on_timer_the_others_of_the_batch_fire_once_and_in_order,
     in_on_wake_it_counts_as_delivered,
+    a_wake_behind_one_in_on_wake_is_work_for_the_turn_after_next,
     in_on_listener_error_accepting_goes_on_later,
     in_the_hooks_around_a_turn_nothing_is_lost,
     in_close_all_the_loop_stays_usable,

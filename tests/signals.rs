@@ -21,6 +21,9 @@ fn listening() -> (Loop, SocketAddr) {
     (event_loop, addr)
 }
 
+/// How many sends are tried in a row.
+const SENDS: u32 = 100;
+
 /// Keeps a connection half-open and goes on writing to it, whatever the peer does.
 #[derive(Default)]
 struct Stubborn {
@@ -44,14 +47,18 @@ impl Handler for Stubborn {
 
     fn on_timer(&mut self, net: &mut Net, _: TimerId, _: u64) {
         let Some(conn) = self.conn.filter(|conn| net.is_open(*conn)) else { return };
-        self.writes += 1;
-        if self.vectored {
-            net.write_shared(conn, Bytes::from(vec![1; 3000]));
-            net.write_shared(conn, Bytes::from(vec![2; 3000]));
-        } else {
-            net.write(conn, b"are you there?");
+        // In one callback: a send finds the reset that the one before has brought about, before an
+        // event tells of it.
+        for _ in 0..SENDS {
+            self.writes += 1;
+            if self.vectored {
+                net.write_shared(conn, Bytes::from(vec![1; 3000]));
+                net.write_shared(conn, Bytes::from(vec![2; 3000]));
+            } else {
+                net.write(conn, b"are you there?");
+            }
+            net.flush(conn);
         }
-        net.flush(conn);
         net.start_timer(Duration::from_millis(1), 0);
     }
 
@@ -139,23 +146,53 @@ fn echo_client(addr: SocketAddr) {
     }
 }
 
+/// Interrupts the calling thread, which has to wait for the end of the storm before its own.
+fn interrupt_me_until(over: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
+    // SAFETY: asks only for the calling thread's own name.
+    let thread = unsafe { libc::pthread_self() };
+    let over = Arc::clone(over);
+    thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            // SAFETY: the thread waits for this one before it ends.
+            assert_eq!(unsafe { libc::pthread_kill(thread, libc::SIGUSR1) }, 0);
+            thread::yield_now();
+        }
+    })
+}
+
+/// Ends the storm when a timer fires.
+struct Shelter(Arc<AtomicBool>);
+
+impl Handler for Shelter {
+    fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+        data.len()
+    }
+
+    fn on_timer(&mut self, _: &mut Net, _: TimerId, _: u64) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A wait that began anew with every interrupt would last as long as they do, and they as long as
+/// the wait.
+#[test]
+fn a_storm_of_interrupts_does_not_put_off_a_timer() {
+    install_interrupt();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut event_loop = Loop::new(Config::default()).expect("a loop");
+    event_loop.net().start_timer(Duration::from_millis(300), 0);
+    let storm = interrupt_me_until(&over);
+    event_loop.run(&mut Shelter(Arc::clone(&over))).expect("no interrupt is an error");
+    assert!(over.load(Ordering::Relaxed), "the timer fired");
+    storm.join().expect("the storm ends");
+}
+
 #[test]
 fn a_storm_of_interrupts_disturbs_nothing() {
     install_interrupt();
     let (mut event_loop, addr) = listening();
-    // SAFETY: asks only for the calling thread's own name.
-    let loop_thread = unsafe { libc::pthread_self() };
     let over = Arc::new(AtomicBool::new(false));
-    let storm = {
-        let over = Arc::clone(&over);
-        thread::spawn(move || {
-            while !over.load(Ordering::Relaxed) {
-                // SAFETY: the loop's thread waits for this one before it ends.
-                assert_eq!(unsafe { libc::pthread_kill(loop_thread, libc::SIGUSR1) }, 0);
-                thread::yield_now();
-            }
-        })
-    };
+    let storm = interrupt_me_until(&over);
     let client = thread::spawn(move || echo_client(addr));
     let mut echo = Checked::new(Echo { timers: 0 });
     event_loop.net().start_timer(Duration::from_micros(300), 0);
