@@ -8,6 +8,10 @@
 
 #[path = "../support/errno.rs"]
 mod errno;
+#[path = "../support/leave_out.rs"]
+mod leave_out;
+#[path = "../support/random.rs"]
+mod random;
 
 mod clock;
 mod counts;
@@ -17,7 +21,6 @@ mod model;
 mod operate;
 mod pressure;
 mod program;
-mod random;
 mod record;
 mod run;
 mod shrink;

@@ -6,6 +6,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::Once;
 
+use crate::leave_out::leave_out;
 use crate::program::{Act, Answer, Drawing, Program, draw};
 use crate::run::{Outcome, run, trace_of};
 
@@ -138,27 +139,18 @@ fn shrink(mut program: Program, place_of: &str) -> (Program, String) {
     (program, why)
 }
 
-/// Leaves out parts of a list, large ones first.
+/// Leaves out parts of one of a program's lists.
 fn shrink_list<T: Clone>(
     program: &mut Program,
     fails: &mut impl FnMut(&Program) -> bool,
     list: fn(&mut Program) -> &mut Vec<T>,
 ) {
-    let mut part = list(program).len().div_ceil(2);
-    while part > 0 {
-        let mut at = 0;
-        while at < list(program).len() {
-            let mut candidate = program.clone();
-            let end = (at + part).min(list(&mut candidate).len());
-            list(&mut candidate).drain(at..end);
-            if fails(&candidate) {
-                *program = candidate;
-            } else {
-                at += part;
-            }
-        }
-        part /= 2;
-    }
+    let whole = list(program).clone();
+    let mut candidate = program.clone();
+    *list(program) = leave_out(whole, |part| {
+        *list(&mut candidate) = part.to_vec();
+        fails(&candidate)
+    });
 }
 
 /// Makes single answers plain, acts immediate, and faults fewer.

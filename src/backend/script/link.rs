@@ -53,8 +53,10 @@ impl Link {
 
     /// The loop's side closes it.
     pub(super) fn close(&mut self, reset: bool) {
+        // Unread input makes it a reset (RFC 9293 §3.6.1), in place of a FIN.
+        let reset = reset || !self.inbound.is_empty();
         self.finished |= !reset;
-        self.reset |= reset || !self.inbound.is_empty();
+        self.reset |= reset;
         self.closed = true;
     }
 
