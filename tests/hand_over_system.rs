@@ -3,6 +3,8 @@
 mod support;
 
 use std::io::{self, ErrorKind, Read, Write};
+#[cfg(target_os = "linux")]
+use std::net::Shutdown;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::mpsc;
 use std::thread;
@@ -160,6 +162,23 @@ fn what_was_inherited_is_not_passed_on(kind: Kind) {
     assert_eq!(fds.map(closes_on_exec), [true, true]);
 }
 
+/// Linux knows of no peer any more then, but keeps what has arrived.
+#[cfg(target_os = "linux")]
+fn what_both_ends_have_finished_is_given_back_with_what_is_unread(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (near, mut far) = pair();
+    far.write_all(b"unread").expect("write");
+    far.shutdown(Shutdown::Write).expect("it is connected");
+    near.shutdown(Shutdown::Write).expect("it is connected");
+    rig.until("the last acknowledgement", |_| near.peer_addr().is_err());
+    let refused = rig.event_loop.net().adopt(near).expect_err("it is over");
+    assert_eq!(refused.error().kind(), ErrorKind::NotConnected, "{refused}");
+    let (mut near, ..) = refused.into_inner().into_parts().expect("a real one");
+    let mut rest = String::new();
+    near.read_to_string(&mut rest).expect("read");
+    assert_eq!(rest, "unread");
+}
+
 fn what_is_no_connection_is_given_back(kind: Kind) {
     let mut rig = Rig::new(kind);
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -235,4 +254,7 @@ on_real_sockets!(
     the_error_becomes_one_of_io,
 );
 #[cfg(target_os = "linux")]
-on_real_sockets!(what_was_inherited_is_not_passed_on);
+on_real_sockets!(
+    what_was_inherited_is_not_passed_on,
+    what_both_ends_have_finished_is_given_back_with_what_is_unread,
+);

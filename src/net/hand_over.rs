@@ -36,6 +36,12 @@ impl Net {
     /// loop's `global_buffer_bytes`), queued bytes behind a FIN that was sent, an option that the
     /// system refuses, and those of the registration (`epoll_ctl(2)`).
     ///
+    /// # Platform
+    ///
+    /// On Linux a connection is no connected one any more once both FINs have arrived (`ENOTCONN`
+    /// of `getpeername(2)`), a released one included: it is given back, and what is unread in the
+    /// kernel can be read from its [parts](Detached::into_parts) alone.
+    ///
     /// # Re-entrancy
     ///
     /// What is ready already is told in the next turn.
