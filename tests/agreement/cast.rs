@@ -17,6 +17,9 @@ use crate::support::Rig;
 /// What is refused in any case; the options say so.
 pub const HARD_LIMIT_BYTES: usize = 1 << 20;
 
+/// What every backend receives in one piece when a pause is over: no more than `script` does.
+const UNREAD_WHOLE_MAX_BYTES: usize = 16 << 10;
+
 /// As much unread as any backend brings along.
 const ADOPTED_MAX_BYTES: usize = 1 << 20;
 /// Longer than a test takes: what waits for the peer waits on every backend.
@@ -61,9 +64,20 @@ pub struct Role {
     pub answers: Vec<Sent>,
     /// All that the peer is to receive.
     pub wrote: Vec<u8>,
-    /// Of what the peer sends.
+    /// By the peer.
+    pub sent: usize,
+    /// Of that.
     pub consumed: usize,
+    /// Its FIN is sent or owed.
+    pub is_shut: bool,
     pub awaits_writable: bool,
+}
+
+impl Role {
+    /// Returns whether what is unread need not have arrived whole, and its FIN not at all.
+    pub fn owes_much(&self) -> bool {
+        self.sent - self.consumed > UNREAD_WHOLE_MAX_BYTES
+    }
 }
 
 /// What the handler's callbacks share.
@@ -89,7 +103,9 @@ impl Cast {
                 told: Vec::new(),
                 answers: Vec::new(),
                 wrote: Vec::new(),
+                sent: 0,
                 consumed: 0,
+                is_shut: false,
                 awaits_writable: false,
             });
         }
@@ -158,11 +174,20 @@ impl Cast {
             Op::Resume => drop(net.resume_reading(id)),
             Op::Timer(delay) => drop(net.start_conn_timer(id, millis(delay), number as u64)),
             Op::IdleTimeout(limit) => drop(net.set_idle_timeout(id, millis(limit))),
-            Op::Shutdown => net.shutdown(id),
+            Op::Shutdown => self.shutdown(net, number),
             Op::Close => net.close(id),
             Op::Abort => net.abort(id),
+            // Whether the peer's FIN has arrived, too, so that nobody can adopt the connection, is
+            // for the size of the buffers to say.
+            Op::HandOver if self.roles[number].is_shut && self.roles[number].owes_much() => {}
             Op::HandOver => drop(net.release(id)),
         }
+    }
+
+    fn shutdown(&mut self, net: &mut Net, number: usize) {
+        let role = &mut self.roles[number];
+        role.is_shut = true;
+        net.shutdown(role.id);
     }
 
     /// Writes the next bytes of a connection's own stream.

@@ -94,7 +94,8 @@ fn scripts_come_to_the_same_end(kind: Kind) {
     for_seeds(SEEDS, |seed| run(kind, seed));
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (plays, steps, bytes) = (count(&DONE), count(&STEPS_DONE), count(&BYTES));
-    println!("{kind:?}: so far {plays} scripts agree, {steps} steps, {bytes} bytes checked");
+    println!("{kind:?}: so far {plays} scripts agree; with those of the simulator, to which they");
+    println!("are held, {steps} steps and {bytes} bytes checked");
 }
 
 /// A script that does nothing would agree with everything.

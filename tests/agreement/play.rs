@@ -20,8 +20,6 @@ const STEP_TIME: Duration = Duration::from_millis(10);
 const HOARD_MAX_BYTES: usize = 2 << 10;
 /// What arrives in one piece. With more, what is done in a callback depends on the pieces.
 const SEND_WHOLE_MAX_BYTES: usize = 3000;
-/// What every backend receives in one piece when a pause is over: no more than `script` does.
-const UNREAD_WHOLE_MAX_BYTES: usize = 16 << 10;
 
 /// What a peer has seen of the end: the first thing alone, behind which not every peer looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +51,6 @@ struct OtherEnd {
     peer: Peer,
     /// The connection's number.
     number: usize,
-    sent: usize,
     checked: usize,
     has_finished: bool,
     has_reset: bool,
@@ -115,9 +112,9 @@ impl Play {
                 self.cast.borrow_mut().operate(self.rig.event_loop.net(), number, ops);
             }
             Step::Later(which, ops) => {
-                let other = &self.peers[which % conns];
-                let role = &mut self.cast.borrow_mut().roles[other.number];
-                if other.sent - role.consumed <= UNREAD_WHOLE_MAX_BYTES {
+                let number = self.peers[which % conns].number;
+                let role = &mut self.cast.borrow_mut().roles[number];
+                if !role.owes_much() {
                     role.later = Some(ops);
                 }
             }
@@ -134,7 +131,6 @@ impl Play {
         self.peers.push(OtherEnd {
             peer,
             number,
-            sent: 0,
             checked: 0,
             has_finished: false,
             has_reset: false,
@@ -167,18 +163,18 @@ impl Play {
         if !other.has_reset {
             self.rig.stop_reading(other.peer);
         }
-        let id = {
+        {
             let (net, cast) = (self.rig.event_loop.net(), &mut self.cast.borrow_mut());
             let sent = cast.write(net, other.number, len, how);
-            let role = &mut cast.roles[other.number];
             // Whether it comes before an end depends on how much the last send takes.
-            role.awaits_writable = sent == Sent::Pressured && then == Then::Nothing;
-            role.id
-        };
-        match then {
-            Then::Nothing => {}
-            Then::Shutdown => self.rig.event_loop.net().shutdown(id),
-            Then::Close => self.rig.event_loop.net().close(id),
+            let awaits_writable = sent == Sent::Pressured && then == Then::Nothing;
+            cast.roles[other.number].awaits_writable = awaits_writable;
+            let end = match then {
+                Then::Nothing => Op::Nothing,
+                Then::Shutdown => Op::Shutdown,
+                Then::Close => Op::Close,
+            };
+            cast.operate(net, other.number, [end, Op::Nothing]);
         }
         self.rig.look();
         if !other.has_reset {
@@ -204,11 +200,10 @@ impl Play {
         let rig = &mut self.rig;
         match step {
             Step::Send(_, len) => {
-                let data = bytes_of(sent_by_peer(other.number), other.sent as u64, len);
-                other.sent += len;
                 let role = &mut self.cast.borrow_mut().roles[other.number];
-                let unread = other.sent - role.consumed;
-                if len > SEND_WHOLE_MAX_BYTES || unread > UNREAD_WHOLE_MAX_BYTES {
+                let data = bytes_of(sent_by_peer(other.number), role.sent as u64, len);
+                role.sent += len;
+                if len > SEND_WHOLE_MAX_BYTES || role.owes_much() {
                     role.later = None;
                 }
                 rig.send(other.peer, &data);
