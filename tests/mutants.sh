@@ -25,7 +25,7 @@ tool=$PWD/target/tools/bin/cargo-mutants
 
 quick=(--lib --test=model)
 # Those that say most about the core, without those that need a process of their own or take long.
-behaviours=(accept agreement budgets closing connect consumption echo embedding half_close hand_over
+behaviours=(accept budgets closing connect consumption echo embedding half_close hand_over
     limits logging mailbox metrics panics pausing pressure quiet regressions regressions_sim reset
     sim socket_options stack stale_ids timers uptime urgent wakes write_vectored writing)
 

@@ -281,7 +281,9 @@ fn the_kernel_tells_what_it_knows_of_a_connection(kind: Kind) {
     // The kernel counts the SYN, too.
     assert!(info.acked_bytes.is_some_and(|bytes| (100_000..=100_001).contains(&bytes)), "{info:?}");
     assert_eq!((info.unacked_segments, info.unsent_bytes), (0, Some(0)));
-    assert_eq!((info.retransmits, info.total_retransmits, info.lost_segments), (0, 0, 0));
+    assert_eq!((info.retransmits, info.lost_segments), (0, 0));
+    // A busy machine's kernel probes for an acknowledgement that is merely late.
+    assert!(info.total_retransmits == 0 || !kind.is_virtual(), "{info:?}");
 }
 
 /// Exact where the network is simulated.

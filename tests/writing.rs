@@ -587,3 +587,23 @@ impl Random {
         usize::try_from(self.next() % bound).expect("it is below a usize")
     }
 }
+
+// With completions it is the send that waits.
+#[test]
+fn a_queue_that_waits_for_room_tells_the_backend_once_and_takes_it_back_once() {
+    let mut rig = Rig::new(Kind::ScriptReadiness);
+    let (peer, conn) = rig.client();
+    let before = rig.calls().interests;
+    let inner = rig.scripted(peer);
+    rig.world().set_window(inner, 10);
+    for sent in 1..=5 {
+        rig.event_loop.net().write(conn, &[7; 100]);
+        rig.settle();
+        assert_eq!(rig.event_loop.net().queued_bytes(conn), sent * 100 - 10);
+        assert_eq!(rig.calls().interests, before + 1, "{sent} writes");
+    }
+    rig.world().set_window(inner, usize::MAX);
+    rig.until("the rest", |rig| rig.received(peer).len() == 500);
+    rig.settle();
+    assert_eq!(rig.calls().interests, before + 2);
+}
