@@ -638,3 +638,27 @@ fn what_is_there_already_and_what_is_gone_is_refused() {
         pair.world.event_loop(gone);
     });
 }
+
+/// A loop that spins is found by such turns; one whose handler asks for them does not spin.
+#[test]
+fn a_handler_may_ask_for_as_many_turns_as_it_likes() {
+    struct Worker(u32);
+
+    impl Handler for Worker {
+        fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+            data.len()
+        }
+
+        fn on_turn_end(&mut self, net: &mut Net) {
+            if self.0 > 0 {
+                self.0 -= 1;
+                net.again();
+            }
+        }
+    }
+
+    let mut world = World::new(1);
+    let worker = world.node("worker", NodeOptions::default(), Worker(20));
+    world.run_for(SECOND);
+    assert_eq!(world.handler(worker).0, 0);
+}

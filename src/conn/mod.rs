@@ -42,7 +42,7 @@ pub(crate) struct Flags(u32);
 impl Flags {
     pub(crate) const NONE: Flags = Flags(0);
     /// There may be something to receive.
-    pub(crate) const READABLE: Flags = Flags(1 << 0);
+    pub(crate) const READABLE: Flags = Flags(1);
     /// There may be room to send.
     pub(crate) const WRITABLE: Flags = Flags(1 << 1);
     /// The connect may be decided.
