@@ -3,7 +3,9 @@
 mod support;
 
 use std::cell::RefCell;
-use std::net::{SocketAddr, TcpStream};
+use std::error::Error;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -523,7 +525,19 @@ on_virtual_time!(
     a_broken_listener_is_told_and_gone,
 );
 
+/// `ErrorClass::of` finds the number there, and so do users.
+fn a_taken_ports_error_has_the_systems_own_as_its_source(kind: Kind) {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("it is bound");
+    let mut rig = Rig::new(kind);
+    let error = rig.event_loop.net().listen(addr).expect_err("it is taken");
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    assert!(source.is_some_and(|source| source.raw_os_error().is_some()), "{error}");
+}
+
 on_real_sockets!(
+    a_taken_ports_error_has_the_systems_own_as_its_source,
     a_connection_of_a_wildcard_listener_knows_which_address_was_dialled,
     a_listener_for_ipv6_only_leaves_the_port_to_ipv4,
 );
