@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::chaos::Chaos;
 use crate::options::{ConnOptions, Limit, invalid};
 
 /// Which implementation of the system the loop runs on.
@@ -57,6 +58,7 @@ pub enum BackendKind {
 pub struct Config {
     pub(crate) backend: BackendKind,
     pub(crate) portable_mode: Option<&'static str>,
+    pub(crate) chaos: Option<Chaos>,
     pub(crate) recv_buffer_bytes: usize,
     pub(crate) read_budget_bytes: usize,
     pub(crate) read_budget_calls: u32,
@@ -73,6 +75,7 @@ impl Default for Config {
         Config {
             backend: BackendKind::Auto,
             portable_mode: None,
+            chaos: None,
             recv_buffer_bytes: 64 << 10,
             read_budget_bytes: 128 << 10,
             read_budget_calls: 16,
@@ -98,6 +101,13 @@ impl Config {
     #[doc(hidden)]
     pub fn portable_mode(mut self, name: &'static str) -> Self {
         self.portable_mode = Some(name);
+        self
+    }
+
+    /// Has the loop make faults on its own sockets, for tests and staging. Default: those that the
+    /// environment variable `HOTLOOP_CHAOS` asks for, and without it none.
+    pub fn chaos(mut self, chaos: Chaos) -> Self {
+        self.chaos = Some(chaos);
         self
     }
 

@@ -84,6 +84,7 @@
 
 mod addr;
 mod backend;
+mod chaos;
 mod checked;
 pub mod client;
 mod config;
@@ -91,6 +92,7 @@ mod conn;
 mod conn_map;
 mod error;
 mod event_loop;
+mod fault;
 pub mod framing;
 #[cfg(doc)]
 pub mod guide;
@@ -100,6 +102,7 @@ mod listener;
 mod mailbox;
 mod net;
 mod options;
+mod random;
 mod recv_memory;
 mod segment;
 pub mod sim;
@@ -114,6 +117,7 @@ mod wake;
 pub use addr::LiteralAddr;
 pub use backend::{AdoptError, Detached, DetachedListener, SendSide};
 pub use bytes::Bytes;
+pub use chaos::Chaos;
 pub use checked::Checked;
 pub use config::{BackendKind, Config};
 pub use conn_map::ConnMap;

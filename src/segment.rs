@@ -280,6 +280,17 @@ impl<'a> Pieces<'a> {
         let bytes = &node.segment.bytes()[node.start..];
         Some(&bytes[..bytes.len().min(self.left_bytes)])
     }
+
+    /// Returns how many bytes they are.
+    pub(crate) fn bytes(&self) -> usize {
+        self.clone().map(|piece| piece.bytes.len()).sum()
+    }
+
+    /// Returns the first of them, so many bytes at most.
+    pub(crate) fn first(mut self, bytes: usize) -> Pieces<'a> {
+        self.left_bytes = self.left_bytes.min(bytes);
+        self
+    }
 }
 
 impl<'a> Iterator for Pieces<'a> {

@@ -7,6 +7,7 @@
 //!
 //! This layer knows nothing of handlers, connections' states, queues or timers.
 
+mod chaos;
 #[cfg(target_os = "linux")]
 pub(crate) mod epoll;
 mod gather;
@@ -24,8 +25,10 @@ use std::sync::Arc;
 pub use loose::{AdoptError, Detached, DetachedListener, SendSide};
 pub(crate) use loose::{Loose, Taken, foreign};
 
+use crate::chaos::Chaos;
 use crate::config::{BackendKind, Config};
 use crate::error::Errno;
+use crate::fault::FaultCounts;
 use crate::id::Key;
 use crate::options::{ConnOptions, ListenOptions, invalid};
 use crate::recv_memory::{Lent, RecvMemory};
@@ -173,6 +176,11 @@ pub(crate) trait Backend {
         false
     }
 
+    /// Returns how often it has made each fault itself.
+    fn fault_counts(&self) -> FaultCounts {
+        FaultCounts::default()
+    }
+
     /// Returns what raises the signal; it outlives the backend harmlessly.
     fn signal(&self) -> Arc<dyn Signal>;
 
@@ -271,8 +279,21 @@ pub(crate) trait Backend {
     fn discard(&mut self, sock: &Sock);
 }
 
-/// Opens the backend that the configuration, and for `Auto` the environment, names.
+/// Opens the backend that the configuration, and for `Auto` the environment, names, with the
+/// faults that either asks for.
 pub(crate) fn open(config: &Config) -> io::Result<Box<dyn Backend>> {
+    let chaos = match &config.chaos {
+        Some(chaos) => Some(chaos.clone()),
+        None => variable("HOTLOOP_CHAOS")?.map(|text| text.parse::<Chaos>()).transpose()?,
+    };
+    let inner = open_system(config)?;
+    Ok(match chaos {
+        Some(chaos) => Box::new(chaos::Chaotic::new(inner, chaos)),
+        None => inner,
+    })
+}
+
+fn open_system(config: &Config) -> io::Result<Box<dyn Backend>> {
     let kind = match config.backend {
         BackendKind::Auto => kind_of_environment()?,
         kind => kind,

@@ -34,6 +34,7 @@ use crate::backend::{Backend, Sock};
 use crate::config::Config;
 use crate::conn::Conn;
 use crate::conn::inbound::KeptPool;
+use crate::fault::FaultCounts;
 use crate::id::{ConnId, Key, Kind, ListenerId, Slots};
 use crate::listener::Listener;
 use crate::mailbox::Mailboxes;
@@ -309,6 +310,12 @@ impl Net {
             age: conn.tally.age(self.now),
             idle: self.now.since(conn.active_at),
         })
+    }
+
+    /// Returns how often each fault was made by [`Chaos`](crate::Chaos); without it, and on a
+    /// simulated world, whose [`Report`](crate::sim::Report) counts, there are none.
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.backend.fault_counts()
     }
 
     /// Returns what the loop has done and what it holds.

@@ -1,6 +1,7 @@
 //! What lies between hosts, and what goes wrong on them.
 
-use crate::backend::sim::{Faults, Link};
+use crate::backend::sim::Link;
+use crate::fault::Faults;
 use crate::id::Key;
 
 use super::node::Host;

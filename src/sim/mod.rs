@@ -224,9 +224,8 @@ mod peers;
 mod seeds;
 mod world;
 
-pub use crate::backend::sim::{
-    Dialect, Fault, Faults, Link, NodeOptions, PeerState, Progress, Report, Script,
-};
+pub use crate::backend::sim::{Dialect, Link, NodeOptions, PeerState, Progress, Report, Script};
+pub use crate::fault::{Fault, FaultCounts, Faults};
 pub use node::{Host, Node};
 pub use peers::Peer;
 pub use seeds::for_seeds;

@@ -12,10 +12,13 @@ const LAYERS: &[&[&str]] = &[
     &["sys"],
     &[
         "addr",
+        "chaos",
         "config",
         "error",
+        "fault",
         "id",
         "options",
+        "random",
         "recv_memory",
         "segment",
         "socket_option",

@@ -10,11 +10,11 @@ use crate::id::Key;
 use crate::time::Time;
 
 use super::end::{EndIndex, Fin, Owner, Stage};
-use super::faults::Fault;
 use super::machine::Socket;
 use super::network::{Action, Network, Stepped};
 use super::options::Dialect;
 use super::trace::HostIndex;
+use crate::fault::Fault;
 
 /// How late a delayed event is at most, in microseconds.
 const DELAY_MICROS: u64 = 20_000;

@@ -16,12 +16,12 @@ use crate::sys::errno::{
 use crate::time::Time;
 
 use super::end::{End, EndIndex, Fin, Owner, Stage};
-use super::faults::Fault;
 use super::machine::{Listener, Socket};
 use super::network::{Action, Network};
 use super::options::{Dialect, NodeOptions};
 use super::peer::Script;
 use super::trace::{HostIndex, What};
+use crate::fault::Fault;
 
 /// What an accept fails with, when it does.
 const ACCEPT_ERRORS: &[i32] =

@@ -12,9 +12,9 @@ use crate::id::Key;
 use crate::time::{Time, nanos};
 
 use super::end::EndIndex;
-use super::faults::Faults;
 use super::options::{Dialect, NodeOptions};
 use super::peer::Script;
+use crate::fault::Faults;
 
 /// The first port that the kernel chooses by itself (`ip(7)`, `ip_local_port_range`).
 const EPHEMERAL_MIN: u16 = 32_768;

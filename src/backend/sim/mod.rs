@@ -11,7 +11,6 @@
 
 mod end;
 mod events;
-mod faults;
 mod kernel;
 mod loose;
 mod machine;
@@ -20,7 +19,7 @@ mod options;
 mod peer;
 mod pipes;
 mod queue;
-mod random;
+mod report;
 mod sockets;
 mod tcp;
 mod trace;
@@ -44,11 +43,11 @@ use crate::sys::socket_fd::SocketFd;
 use crate::time::Time;
 
 pub(crate) use end::EndIndex;
-pub use faults::{Fault, Faults, Report};
 pub(crate) use loose::LooseSocket;
 pub(crate) use network::{Network, Stepped};
 pub use options::{Dialect, Link, NodeOptions};
 pub use peer::{PeerState, Progress, Script};
+pub use report::Report;
 use trace::Answer;
 pub(crate) use trace::{HostIndex, What};
 

@@ -10,13 +10,14 @@ use crate::id::Key;
 use crate::time::Time;
 
 use super::end::{End, EndIndex, Owner};
-use super::faults::{Fault, Report};
 use super::machine::Machine;
 use super::options::{Link, NodeOptions};
 use super::pipes::Pipe;
 use super::queue::Queue;
-use super::random::Random;
+use super::report::Report;
 use super::trace::{HostIndex, Trace, What};
+use crate::fault::Fault;
+use crate::random::Random;
 
 /// What is going to happen.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::config::Config;
 
-use super::faults::Faults;
-use super::random::Chance;
+use crate::fault::Faults;
+use crate::random::Chance;
 
 /// How a simulated kernel speaks to the loop.
 ///

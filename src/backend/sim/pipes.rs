@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::time::{Time, nanos};
 
 use super::end::EndIndex;
-use super::faults::Fault;
 use super::network::{Action, Network, Packet};
 use super::options::Link;
 use super::trace::{HostIndex, Spot, What};
+use crate::fault::Fault;
 
 /// The first retransmission of a lost packet comes after this time (RFC 6298 §2, as Linux has it).
 const RETRANSMIT: Duration = Duration::from_millis(200);

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use socket2::SockRef;
 
-use super::random::Random;
 use super::*;
 use crate::backend::epoll::Epoll;
 use crate::id::Kind;
+use crate::random::Random;
 use crate::segment::Segments;
 
 const STORIES: usize = 400;

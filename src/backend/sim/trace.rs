@@ -8,7 +8,7 @@ use crate::error::{CloseReason, Errno};
 use crate::id::{ConnId, Key, Kind, ListenerId, TimerId};
 use crate::time::Time;
 
-use super::faults::Fault;
+use crate::fault::Fault;
 
 /// How many lines are kept; earlier ones are forgotten.
 const LINES_MAX: usize = 1 << 17;

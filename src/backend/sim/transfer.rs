@@ -8,10 +8,10 @@ use crate::sys::errno::{ECANCELED, ECONNRESET, EHOSTUNREACH, ENOBUFS, ENOMEM, EP
 use crate::time::Time;
 
 use super::end::{End, EndIndex, Fin, Flight, Stage, copy_out};
-use super::faults::Fault;
 use super::network::{Action, Network, Packet};
 use super::options::Dialect;
 use super::trace::HostIndex;
+use crate::fault::Fault;
 
 const SEND_ERRORS: &[i32] = &[EPIPE, ECONNRESET, ENOBUFS, EHOSTUNREACH];
 const RECV_ERRORS: &[i32] = &[ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENOMEM];

@@ -1,6 +1,8 @@
-//! What can go wrong on a simulated host or link, how often, and how often it did.
+//! What can be made to go wrong, how often, and how often it was.
 
-use super::random::{Chance, Random};
+use std::fmt;
+
+use crate::random::{Chance, Random};
 
 /// A kind of fault that the simulator injects.
 ///
@@ -190,7 +192,7 @@ impl Faults {
         kinds.iter().fold(self, |faults, (kind, probability)| faults.of(*kind, *probability))
     }
 
-    pub(super) fn happens(&self, kind: Fault, random: &mut Random) -> bool {
+    pub(crate) fn happens(&self, kind: Fault, random: &mut Random) -> bool {
         random.happens(self.chances[kind.index()])
     }
 }
@@ -201,75 +203,51 @@ impl Default for Faults {
     }
 }
 
-/// What a world has done so far.
+/// How often each fault was made.
 ///
 /// # Examples
 ///
 /// ```
-/// # use std::time::Duration;
-/// # use hotloop::{ConnId, Handler, Net};
-/// # struct Echo;
-/// # impl Handler for Echo {
-/// #     fn on_data(&mut self, net: &mut Net, conn: ConnId, data: &[u8]) -> usize {
-/// #         net.write(conn, data);
-/// #         data.len()
-/// #     }
-/// # }
-/// use hotloop::sim::{Fault, Faults, NodeOptions, Script, World};
+/// use hotloop::sim::{Fault, FaultCounts};
 ///
-/// let mut world = World::new(1);
-/// let options = NodeOptions::default().faults(Faults::none().of(Fault::ShortRead, 1.0));
-/// let server = world.node("server", options, Echo);
-/// let addr = world.addr(server, 7);
-/// world.net(server).listen(addr)?;
-/// let host = world.host("client");
-/// world.play(host, addr, Script::new().send("hello").expect("hello"));
-/// world.run_for(Duration::from_secs(1));
-/// assert!(world.report().count(Fault::ShortRead) > 0, "the test has met what it is for");
-/// # Ok::<(), std::io::Error>(())
+/// let counts = FaultCounts::default();
+/// assert_eq!(counts.of(Fault::Reset), 0);
+/// assert_eq!(counts.to_string(), "none");
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Report {
-    /// System calls of loops that the simulated kernels answered, waits included, reads of the
-    /// clock not.
-    pub calls: u64,
-    /// Turns of loops.
-    pub turns: u64,
-    /// Events that were reported to loops.
-    pub events: u64,
-    /// Edges that merged with one that was not reported yet.
-    pub merged_edges: u64,
-    /// Packets that arrived.
-    pub packets: u64,
-    faults: [u64; KINDS],
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FaultCounts {
+    counts: [u64; KINDS],
 }
 
-impl Report {
-    /// Returns how often a fault was injected.
-    pub fn count(&self, kind: Fault) -> u64 {
-        self.faults[kind.index()]
+impl FaultCounts {
+    /// Returns how often one kind was.
+    pub fn of(&self, kind: Fault) -> u64 {
+        self.counts[kind.index()]
     }
 
-    /// Returns every kind of fault and how often it was injected.
-    pub fn faults(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
-        Fault::ALL.iter().map(|kind| (*kind, self.count(*kind)))
+    /// Returns every kind and how often it was.
+    pub fn iter(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
+        Fault::ALL.iter().map(|kind| (*kind, self.of(*kind)))
     }
 
-    /// Adds what another world has done.
-    pub fn add(&mut self, other: &Report) {
-        self.calls += other.calls;
-        self.turns += other.turns;
-        self.events += other.events;
-        self.merged_edges += other.merged_edges;
-        self.packets += other.packets;
-        for (own, count) in self.faults.iter_mut().zip(other.faults) {
+    pub(crate) fn note(&mut self, kind: Fault) {
+        self.counts[kind.index()] += 1;
+    }
+
+    pub(crate) fn add(&mut self, other: &FaultCounts) {
+        for (own, count) in self.counts.iter_mut().zip(other.counts) {
             *own += count;
         }
     }
+}
 
-    pub(super) fn note(&mut self, kind: Fault) {
-        self.faults[kind.index()] += 1;
+/// The kinds that there were: `ShortRead 12, Reset 1`.
+impl fmt::Display for FaultCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut there = self.iter().filter(|(_, count)| *count > 0);
+        let Some((kind, count)) = there.next() else { return f.write_str("none") };
+        write!(f, "{kind:?} {count}")?;
+        there.try_for_each(|(kind, count)| write!(f, ", {kind:?} {count}"))
     }
 }
 
@@ -302,15 +280,5 @@ mod tests {
     #[should_panic(expected = "Loss is a fault of links")]
     fn a_fault_of_links_is_refused_for_hosts() {
         let _ = Faults::none().of(Fault::Loss, 0.5);
-    }
-
-    #[test]
-    fn reports_add_up() {
-        let (mut sum, mut one) = (Report::default(), Report::default());
-        one.note(Fault::Reset);
-        one.calls = 3;
-        sum.add(&one);
-        sum.add(&one);
-        assert_eq!((sum.calls, sum.count(Fault::Reset), sum.count(Fault::Loss)), (6, 2, 0));
     }
 }

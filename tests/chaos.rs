@@ -1,0 +1,281 @@
+//! `Chaos`: the faults that a loop makes on its own real sockets are made, on the sockets that were
+//! chosen, and the contract holds under them: no byte is lost that is not accounted for, and every
+//! end is told as what it was. Under `HOTLOOP_CHAOS` the other tests run, too (`.ci/chaos`).
+
+mod support;
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use hotloop::sim::{Fault, Faults};
+use hotloop::{Chaos, CloseReason, Config, ConnId, ErrorClass, Limit, Net, TimeoutKind};
+use support::{Kind, Peer, Rig};
+
+/// Several receives long, and more than the sockets' small buffers hold at once.
+const MESSAGE_BYTES: usize = 60_000;
+const CLIENTS: usize = 3;
+
+/// Kinds that end no connection, and those that do.
+const TRANSPARENT: &[Fault] = &[
+    Fault::ShortRead,
+    Fault::ShortWrite,
+    Fault::ReadBlocked,
+    Fault::WriteBlocked,
+    Fault::WaitInterrupted,
+    Fault::SpuriousEvent,
+    Fault::DelayedEvent,
+    Fault::SplitBatch,
+    Fault::ShuffledBatch,
+    Fault::StaleEvent,
+    Fault::AcceptError,
+    Fault::ClockStepBack,
+];
+
+fn rig(kind: Kind, chaos: Chaos) -> Rig {
+    let mut rig = Rig::with(kind, Config::default().chaos(chaos));
+    rig.handler.echo();
+    rig
+}
+
+fn count(rig: &mut Rig, kind: Fault) -> u64 {
+    rig.event_loop.net().fault_counts().of(kind)
+}
+
+fn message(number: usize) -> Vec<u8> {
+    (0..MESSAGE_BYTES)
+        .map(|at| u8::try_from((at * 7 + number * 31) % 251).expect("< 251"))
+        .collect()
+}
+
+/// Clients connect, send, get all of it back, and finish; each ends as an orderly one.
+fn exchange(rig: &mut Rig) {
+    let clients: Vec<(Peer, ConnId)> = (0..CLIENTS).map(|_| rig.client()).collect();
+    for (number, (peer, _)) in clients.iter().enumerate() {
+        rig.send(*peer, &message(number));
+    }
+    for (number, (peer, conn)) in clients.into_iter().enumerate() {
+        rig.until("the echo", |rig| rig.received(peer).len() >= MESSAGE_BYTES);
+        assert!(rig.received(peer) == message(number), "a byte is lost, repeated or reordered");
+        rig.finish(peer);
+        assert_eq!(rig.until_closed(conn), (CloseReason::PeerClosed, 0));
+        rig.until("the FIN", |rig| rig.at_end(peer));
+    }
+}
+
+fn each_kind_that_ends_nothing_is_made_and_loses_no_byte(kind: Kind) {
+    for (seed, fault) in (1..).zip(TRANSPARENT) {
+        let probability = if *fault == Fault::StaleEvent { 0.9 } else { 0.4 };
+        let chaos = Chaos::new(seed).faults(Faults::none().of(*fault, probability));
+        let mut rig = rig(kind, chaos);
+        for _ in 0..50 {
+            exchange(&mut rig);
+            if count(&mut rig, *fault) > 3 {
+                break;
+            }
+        }
+        assert!(count(&mut rig, *fault) > 3, "{fault:?} is not made");
+        let all: u64 = rig.event_loop.net().fault_counts().iter().map(|(_, count)| count).sum();
+        assert_eq!(all, count(&mut rig, *fault), "others are made, too");
+    }
+}
+
+fn all_of_mild_at_once_lose_no_byte(kind: Kind) {
+    for seed in 0..5 {
+        exchange(&mut rig(kind, Chaos::new(seed)));
+    }
+}
+
+fn is_an_error(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::Reset | CloseReason::Io(_) | CloseReason::Timeout(TimeoutKind::Kernel)
+    )
+}
+
+/// Checks that the loop's account holds and nothing is left of it.
+fn assert_settled(net: &Net) {
+    let stats = net.stats();
+    assert_eq!(stats.accepted_bytes, stats.sent_bytes + stats.dropped_bytes, "C8");
+    assert_eq!((stats.connections, stats.queued_bytes, stats.buffered_bytes), (0, 0, 0));
+}
+
+fn an_error_ends_its_connection_and_its_peer_is_reset(kind: Kind) {
+    for (seed, fault) in (1..).zip([Fault::RecvError, Fault::SendError, Fault::Reset]) {
+        let mut rig = rig(kind, Chaos::new(seed).faults(Faults::none().of(fault, 0.3)));
+        let mut ended = 0;
+        for _ in 0..40 {
+            let (peer, conn) = rig.client();
+            rig.send(peer, &message(0));
+            rig.until("the echo or the end", |rig| {
+                rig.received(peer).len() >= MESSAGE_BYTES || rig.closed(conn).is_some()
+            });
+            if let Some((reason, _)) = rig.closed(conn) {
+                assert!(is_an_error(reason), "{fault:?} is told as {reason:?}");
+                assert!(fault != Fault::Reset || reason == CloseReason::Reset, "{reason:?}");
+                rig.until("the reset", |rig| rig.is_reset(peer));
+                ended += 1;
+            } else {
+                rig.reset(peer);
+                rig.until_closed(conn);
+            }
+            let echoed = rig.received(peer);
+            assert!(message(0).starts_with(&echoed), "the peer has received what was not sent");
+        }
+        assert!(ended >= 5, "{fault:?} has ended {ended}");
+        assert!(count(&mut rig, fault) >= ended, "some of them by something else");
+        assert_settled(rig.event_loop.net());
+    }
+}
+
+/// An idle connection is reset, although nobody calls anything on it.
+fn a_paused_connection_is_told_of_its_reset(kind: Kind) {
+    let mut rig = rig(kind, Chaos::new(1).faults(Faults::none().of(Fault::Reset, 0.05)));
+    let (peer, conn) = loop {
+        let (peer, conn) = rig.client();
+        if rig.event_loop.net().pause_reading(conn) {
+            break (peer, conn);
+        }
+    };
+    assert_eq!(rig.until_closed(conn).0, CloseReason::Reset);
+    rig.until("the reset", |rig| rig.is_reset(peer));
+}
+
+fn a_connect_that_fails_at_once_is_an_error_without_an_id(kind: Kind) {
+    let mut rig = rig(kind, Chaos::new(1).faults(Faults::none().of(Fault::ConnectError, 1.0)));
+    let addr = rig.server();
+    let error = rig.event_loop.net().connect(addr).expect_err("each of them fails");
+    assert!(matches!(ErrorClass::of(&error), ErrorClass::Resource | ErrorClass::Closed), "{error}");
+    assert_eq!(rig.event_loop.net().stats().connections, 0);
+    assert_eq!(count(&mut rig, Fault::ConnectError), 1);
+}
+
+/// The same story, each of whose calls fails once: it comes to an end that is told.
+fn every_call_of_a_story_may_fail(kind: Kind) {
+    let mut failed = 0;
+    for call in 0.. {
+        let chaos = Chaos::new(1).faults(Faults::none()).fail_call(call);
+        let mut rig = rig(kind, chaos);
+        let addr = rig.server();
+        let connect = rig.event_loop.net().connect(addr);
+        let (peer, conn) = rig.client();
+        rig.send(peer, b"a question");
+        rig.finish(peer);
+        let (reason, _) = rig.until_closed(conn);
+        if let Ok(conn) = connect {
+            rig.event_loop.net().abort(conn);
+            rig.until_closed(conn);
+        }
+        rig.settle();
+        assert_settled(rig.event_loop.net());
+        let counts = rig.event_loop.net().fault_counts();
+        let made: u64 = counts.iter().map(|(_, count)| count).sum();
+        if made == 0 {
+            break;
+        }
+        assert_eq!(made, 1, "{counts}");
+        let ends_it = counts.of(Fault::RecvError) + counts.of(Fault::SendError) == 1;
+        assert!(reason == CloseReason::PeerClosed || ends_it && is_an_error(reason), "{reason:?}");
+        failed += 1;
+    }
+    assert!(failed >= 4, "a connect, an accept, a receive and a send are {failed}");
+}
+
+fn of_the_share_that_is_not_chosen_nothing_is_hurt(kind: Kind) {
+    let faults = Faults::harsh().of(Fault::AcceptError, 0.0).of(Fault::Reset, 0.2);
+    let mut rig = rig(kind, Chaos::new(1).faults(faults).share(0.0));
+    exchange(&mut rig);
+    for fault in [
+        Fault::ShortRead,
+        Fault::ShortWrite,
+        Fault::WriteBlocked,
+        Fault::RecvError,
+        Fault::SendError,
+        Fault::Reset,
+        Fault::StaleEvent,
+    ] {
+        assert_eq!(count(&mut rig, fault), 0, "{fault:?}");
+    }
+}
+
+fn only_what_belongs_to_the_port_is_hurt(kind: Kind) {
+    let hurt = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = hurt.local_addr().expect("it is bound");
+    let faults = Faults::none().of(Fault::RecvError, 1.0);
+    let mut rig = rig(kind, Chaos::new(1).faults(faults).port(addr.port()));
+    exchange(&mut rig);
+    rig.event_loop.net().adopt_listener(hurt).expect("it listens");
+    let before = rig.handler.accepted.len();
+    let mut client = std::net::TcpStream::connect(addr).expect("it listens");
+    std::io::Write::write_all(&mut client, b"a question").expect("it is connected");
+    rig.until("an accept", |rig| rig.handler.accepted.len() > before);
+    let conn = rig.handler.accepted[before];
+    assert!(is_an_error(rig.until_closed(conn).0));
+    exchange(&mut rig);
+    assert_eq!(count(&mut rig, Fault::RecvError), 1);
+}
+
+/// With the same seed the same draws are made: what they meet is the kernel's.
+fn limits_hold_under_short_writes(kind: Kind) {
+    let faults = Faults::mild().of(Fault::WriteBlocked, 0.5).of(Fault::ShortWrite, 0.9);
+    let options = hotloop::ConnOptions::default()
+        .high_water_bytes(4096)
+        .low_water_bytes(1024)
+        .hard_limit_bytes(Limit::At(8192));
+    let config = Config::default().conn(options).chaos(Chaos::new(3).faults(faults));
+    let mut rig = Rig::with(kind, config);
+    let (peer, conn) = rig.client();
+    let mut wrote = 0;
+    while wrote < 200_000 {
+        rig.until("room", |rig| rig.event_loop.net().queued_bytes(conn) < 1024);
+        let part = vec![u8::try_from(wrote % 251).expect("< 251"); 3000];
+        assert!(rig.event_loop.net().write(conn, &part).is_taken());
+        wrote += part.len();
+    }
+    rig.until("all of it", |rig| rig.received(peer).len() == wrote);
+    assert_eq!(rig.closed(conn), None);
+}
+
+on_real_sockets!(
+    each_kind_that_ends_nothing_is_made_and_loses_no_byte,
+    all_of_mild_at_once_lose_no_byte,
+    an_error_ends_its_connection_and_its_peer_is_reset,
+    a_paused_connection_is_told_of_its_reset,
+    a_connect_that_fails_at_once_is_an_error_without_an_id,
+    every_call_of_a_story_may_fail,
+    of_the_share_that_is_not_chosen_nothing_is_hurt,
+    only_what_belongs_to_the_port_is_hurt,
+    limits_hold_under_short_writes,
+);
+
+#[test]
+fn every_kind_that_is_made_is_tested() {
+    let ending = [Fault::RecvError, Fault::SendError, Fault::Reset, Fault::ConnectError];
+    for kind in Chaos::KINDS {
+        assert!(TRANSPARENT.contains(kind) || ending.contains(kind), "{kind:?}");
+    }
+}
+
+/// Run as a program of its own, under variables of its own.
+#[test]
+#[ignore = "a program that another test runs"]
+fn a_server_that_knows_nothing_of_chaos() {
+    let mut event_loop = hotloop::Loop::new(Config::default()).expect("a loop");
+    assert!(event_loop.net().connect("127.0.0.1:1").is_err(), "each of them fails");
+}
+
+fn under(variable: &str) -> std::process::Output {
+    let binary = std::env::current_exe().expect("a test is a file");
+    Command::new(binary)
+        .args(["--exact", "--ignored", "--nocapture", "a_server_that_knows_nothing_of_chaos"])
+        .env("HOTLOOP_CHAOS", variable)
+        .output()
+        .expect("it can be run")
+}
+
+#[test]
+fn the_environment_switches_it_on_and_is_refused_when_it_is_wrong() {
+    assert!(under("seed=1,faults=none,ConnectError=1").status.success());
+    let failed = under("seed=1,Colour=1");
+    let text = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert!(!failed.status.success() && text.contains("Colour=1: there is no such part"), "{text}");
+}
