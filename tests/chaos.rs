@@ -4,11 +4,14 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::thread;
 
 use hotloop::sim::{Fault, Faults};
 use hotloop::{Chaos, CloseReason, Config, ConnId, ErrorClass, Limit, Net, TimeoutKind};
+use support::watchdog::Watchdog;
 use support::{Kind, Peer, Rig};
 
 /// Several receives long, and more than the sockets' small buffers hold at once.
@@ -205,8 +208,8 @@ fn only_what_belongs_to_the_port_is_hurt(kind: Kind) {
     exchange(&mut rig);
     rig.event_loop.net().adopt_listener(hurt).expect("it listens");
     let before = rig.handler.accepted.len();
-    let mut client = std::net::TcpStream::connect(addr).expect("it listens");
-    std::io::Write::write_all(&mut client, b"a question").expect("it is connected");
+    let mut client = TcpStream::connect(addr).expect("it listens");
+    client.write_all(b"a question").expect("it is connected");
     rig.until("an accept", |rig| rig.handler.accepted.len() > before);
     let conn = rig.handler.accepted[before];
     assert!(is_an_error(rig.until_closed(conn).0));
@@ -214,7 +217,28 @@ fn only_what_belongs_to_the_port_is_hurt(kind: Kind) {
     assert_eq!(count(&mut rig, Fault::RecvError), 1);
 }
 
-/// With the same seed the same draws are made: what they meet is the kernel's.
+/// Nothing but the withheld event itself would end the wait.
+fn no_wait_sleeps_while_an_event_is_withheld(kind: Kind) {
+    let watchdog = Watchdog::new("an event is withheld");
+    let faults = Faults::none().of(Fault::DelayedEvent, 0.5).of(Fault::ReadBlocked, 0.5);
+    let mut rig = rig(kind, Chaos::new(1).faults(faults));
+    rig.handler.on_close = Some(Box::new(|net, _, _| net.stop()));
+    let addr = rig.addr;
+    let client = thread::spawn(move || {
+        let mut stream = TcpStream::connect(addr).expect("it listens");
+        for round in 0..50 {
+            stream.write_all(&[round]).expect("it is read");
+            let mut answer = [0];
+            stream.read_exact(&mut answer).expect("it is answered");
+            assert_eq!(answer, [round]);
+        }
+    });
+    rig.event_loop.run(&mut rig.handler).expect("the loop runs");
+    client.join().expect("every byte is answered");
+    watchdog.over();
+    assert!(count(&mut rig, Fault::DelayedEvent) > 5);
+}
+
 fn limits_hold_under_short_writes(kind: Kind) {
     let faults = Faults::mild().of(Fault::WriteBlocked, 0.5).of(Fault::ShortWrite, 0.9);
     let options = hotloop::ConnOptions::default()
@@ -244,6 +268,7 @@ on_real_sockets!(
     every_call_of_a_story_may_fail,
     of_the_share_that_is_not_chosen_nothing_is_hurt,
     only_what_belongs_to_the_port_is_hurt,
+    no_wait_sleeps_while_an_event_is_withheld,
     limits_hold_under_short_writes,
 );
 
