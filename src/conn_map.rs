@@ -82,6 +82,7 @@ impl<T> ConnMap<T> {
     /// assert_eq!(names.insert(conn, "late"), Some("late"));
     /// assert_eq!(names.get(next_in_slot), Some(&"eve"));
     /// ```
+    #[allow(clippy::indexing_slicing, reason = "grown to the slot")]
     pub fn insert(&mut self, id: ConnId, value: T) -> Option<T> {
         if id.slot() >= self.entries.len() {
             self.entries.resize_with(id.slot() + 1, || None);

@@ -1,5 +1,7 @@
 //! What can be made to go wrong, how often, and how often it was.
 
+#![allow(clippy::indexing_slicing, reason = "one place for each kind")]
+
 use std::fmt;
 
 use crate::random::{Chance, Random};

@@ -30,6 +30,10 @@ pub(crate) struct Key(NonZeroU64);
 
 impl Key {
     #[inline]
+    #[allow(
+        clippy::expect_used,
+        reason = "a generation is never 0, and this is checked where it is counted"
+    )]
     pub(crate) fn new(kind: Kind, slot: u32, generation: u32) -> Key {
         debug_assert!(slot < 1 << SLOT_BITS && generation != 0);
         let low = (u64::from(kind as u8) << SLOT_BITS) | u64::from(slot);
@@ -228,6 +232,7 @@ impl<T> Slots<T> {
 
     /// Puts a record at the vacant key.
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "grown to the slot")]
     pub(crate) fn insert(&mut self, key: Key, value: T) {
         let slot = key.slot() as usize;
         if slot >= self.generations.len() {

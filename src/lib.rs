@@ -82,6 +82,10 @@
 //! peers can bring about as often as they like is written once a second of each kind, and the next
 //! line says how many like it were left out.
 
+// No byte of a peer's makes the loop panic: where one of these is right, it says why.
+#![cfg_attr(not(test), deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic))]
+#![cfg_attr(not(test), deny(clippy::string_slice, clippy::unreachable, clippy::unwrap_used))]
+
 mod addr;
 mod backend;
 mod chaos;

@@ -420,6 +420,7 @@ impl Drop for Mailboxes {
     }
 }
 
+#[allow(clippy::expect_used, reason = "it was made bounded")]
 fn capacity<T>(queue: &ConcurrentQueue<T>) -> usize {
     queue.capacity().expect("it was made bounded")
 }

@@ -1,5 +1,7 @@
 //! The one source of chance in a simulated world.
 
+#![allow(clippy::expect_used, reason = "the upper half of a product has half its bits")]
+
 /// SplitMix64: small, fast, and the same on every platform and in every version, which a seed in
 /// a bug report relies on.
 #[derive(Debug, Clone)]

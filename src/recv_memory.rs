@@ -49,6 +49,7 @@ impl RecvMemory {
 
     /// Describes `len` bytes at `start` as lent. The range has to lie within the memory.
     #[inline]
+    #[allow(clippy::expect_used, reason = "the configuration bounds the memory")]
     pub(crate) fn lend(&self, start: usize, len: usize, buffer: Option<u32>) -> Lent {
         assert!(start + len <= self.bytes.len(), "a backend lends what it has");
         let start = u32::try_from(start).expect("the memory is at most 2^30 bytes");
@@ -58,6 +59,7 @@ impl RecvMemory {
 
     /// Returns the bytes of a lent range, which has to be one of this memory's.
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "`lend` has checked the range")]
     pub(crate) fn resolve(&self, lent: &Lent) -> &[u8] {
         assert_eq!(lent.memory, self.id, "a range is resolved in the memory that lent it");
         &self.bytes[lent.start as usize..][..lent.len as usize]

@@ -1,5 +1,11 @@
 //! Pieces of outbound data: pooled chunks that writes are copied into, and shared bytes.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "nodes and places that the queues keep; no peer's"
+)]
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -65,6 +65,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     /// Copies a piece; returns whether there was room.
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "a run is no longer than the buffer it lies in")]
     fn append(&mut self, piece: &[u8]) -> bool {
         let Some(space) = self.free[self.len..].get_mut(..piece.len()) else { return false };
         space.copy_from_slice(piece);

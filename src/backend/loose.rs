@@ -182,6 +182,7 @@ impl Detached {
     }
 
     /// Lends out the socket, which has to be put back if nobody takes it.
+    #[allow(clippy::expect_used, reason = "its callers put it back or give it up for good")]
     pub(crate) fn take_socket(&mut self) -> Loose {
         self.socket.take().expect("it is there until the connection is taken apart")
     }

@@ -1,5 +1,14 @@
 //! A wrapper around a handler that asserts the contract, as far as it can be seen from outside.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unreachable,
+    reason = "it is there to panic"
+)]
+
 mod conns;
 mod others;
 #[cfg(test)]

@@ -267,6 +267,10 @@ impl Redial {
     }
 
     /// Makes a try. Returns whether it could be begun.
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "counted modulo the number of addresses, which is not 0"
+    )]
     fn dial(&mut self, net: &mut Net) -> bool {
         let addr = self.addrs[self.next_addr];
         self.next_addr = (self.next_addr + 1) % self.addrs.len();

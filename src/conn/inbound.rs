@@ -19,6 +19,7 @@ impl Kept {
         Kept { bytes, start: 0 }
     }
 
+    #[allow(clippy::indexing_slicing, reason = "`consume` moves the start within the bytes")]
     pub(crate) fn unread(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

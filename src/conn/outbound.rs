@@ -52,6 +52,7 @@ impl Outbound {
 
     /// Copies data to the end of the queue.
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "a segment takes no more than it is given")]
     pub(crate) fn push_copy(&mut self, segments: &mut Segments, data: &[u8]) {
         let mut taken = 0;
         let mut after_shared = false;
@@ -72,6 +73,7 @@ impl Outbound {
     /// Copies pieces, of `len` bytes altogether, to the end of the queue: into the same chunks and
     /// at the same cost as [`push_copy`](Self::push_copy) of all of them in one.
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "a segment takes no more than it is given")]
     pub(crate) fn push_gathered<'a>(
         &mut self,
         segments: &mut Segments,

@@ -20,6 +20,7 @@ pub(crate) struct Tally {
 const BORN_SHIFT: u32 = 16;
 
 impl Tally {
+    #[allow(clippy::expect_used, reason = "both are masked or shifted to their width")]
     pub(crate) fn new(now: Time) -> Tally {
         let born = now.as_nanos() >> BORN_SHIFT;
         let (low, high) = (born & u64::from(u32::MAX), born >> u32::BITS);

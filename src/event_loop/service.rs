@@ -96,6 +96,7 @@ impl Loop {
 
     /// Shows received bytes to the handler.
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "`check_consumed` has seen that it is within")]
     fn deliver<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, lent: Lent) {
         let counted = lent.buffer.is_some();
         let data = self.memory.resolve(&lent);

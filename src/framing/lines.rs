@@ -155,6 +155,10 @@ impl Framing for ScannedLines {
     type Error = FrameError;
 
     #[inline]
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "each is at most the window's length, or was found in it"
+    )]
     fn cut(&mut self, data: &[u8]) -> Result<Option<Cut>, FrameError> {
         let max = self.lines.max_bytes;
         // Further than this the end of a line that is allowed cannot be.
@@ -179,6 +183,7 @@ impl Framing for ScannedLines {
 /// Finds the first line feed. Whole blocks are asked first whether they hold one, which the
 /// compiler makes vector instructions of.
 #[inline]
+#[allow(clippy::indexing_slicing, reason = "whole blocks of the data")]
 fn line_feed(data: &[u8]) -> Option<usize> {
     let holds = |block: &[u8]| block.iter().fold(false, |found, byte| found | (*byte == b'\n'));
     let blocks = data.chunks_exact(BLOCK_BYTES);

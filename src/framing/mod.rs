@@ -220,6 +220,7 @@ impl<'a, F> Frames<'a, F> {
     }
 
     /// Returns the bytes behind the frames that were yielded.
+    #[allow(clippy::indexing_slicing, reason = "what was consumed was there")]
     pub fn rest(&self) -> &'a [u8] {
         &self.data[self.consumed..]
     }
@@ -243,6 +244,10 @@ impl<'a, F: Framing> Iterator for Frames<'a, F> {
     ///
     /// If a [`Framing`] of yours cuts what is not there, or nothing.
     #[inline]
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "documented: a framing of the user's is to cut what is there"
+    )]
     fn next(&mut self) -> Option<Self::Item> {
         self.last_bytes = 0;
         if self.failed {

@@ -270,6 +270,7 @@ impl Prefix {
     }
 
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "there is room for the widest prefix")]
     fn push(&mut self, byte: u8) {
         self.bytes[usize::from(self.len)] = byte;
         self.len += 1;
@@ -280,6 +281,7 @@ impl Deref for Prefix {
     type Target = [u8];
 
     #[inline]
+    #[allow(clippy::indexing_slicing, reason = "`push` counts within the array")]
     fn deref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }

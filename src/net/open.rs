@@ -337,6 +337,7 @@ impl Net {
         }
     }
 
+    #[allow(clippy::expect_used, reason = "its callers have just had it")]
     fn listener_mut(&mut self, id: ListenerId) -> &mut Listener {
         self.listeners.get_mut(id.0).expect("the listener was there a moment ago")
     }

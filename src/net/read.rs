@@ -63,6 +63,7 @@ impl Net {
     ///     }
     /// }
     /// ```
+    #[allow(clippy::expect_used, reason = "`is_open` has found the record")]
     pub fn pause_reading(&mut self, conn: ConnId) -> bool {
         if !self.is_open(conn) {
             return false;
@@ -86,6 +87,7 @@ impl Net {
     /// # Re-entrancy
     ///
     /// Delivery happens later in this turn or in the next, never inside this call.
+    #[allow(clippy::expect_used, reason = "`is_open` has found the record")]
     pub fn resume_reading(&mut self, conn: ConnId) -> bool {
         if !self.is_open(conn) {
             return false;

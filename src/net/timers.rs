@@ -152,6 +152,7 @@ impl Net {
     ///     net.set_idle_timeout(conn, Limit::Unlimited);
     /// }
     /// ```
+    #[allow(clippy::expect_used, reason = "`is_open` has found the record")]
     pub fn set_idle_timeout(&mut self, conn: ConnId, limit: impl Into<Limit<Duration>>) -> bool {
         if !self.is_open(conn) {
             return false;
@@ -183,6 +184,7 @@ impl Net {
 
     /// Looks at the connections whose timer has fired, after they were served: a late loop finds
     /// the bytes that came in time before it finds the deadline.
+    #[allow(clippy::indexing_slicing, reason = "nothing is taken out meanwhile")]
     pub(crate) fn check_deadlines(&mut self) {
         for next in 0..self.expired.len() {
             self.deadline_fired(self.expired[next]);

@@ -208,6 +208,7 @@ impl Net {
 
     /// Refuses a write that would raise the cost by `cost`, and that of an empty queue by `alone`.
     #[cold]
+    #[allow(clippy::expect_used, reason = "its caller has just had it")]
     fn refuse(&mut self, id: ConnId, cost: usize, alone: usize) -> Sent {
         self.stats.refused_writes += 1;
         let write_limit = self.write_limit;

@@ -218,6 +218,15 @@
 //!
 //! [`Checked`]: crate::Checked
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unreachable,
+    reason = "a test's world: what is impossible in it is a mistake to show"
+)]
+
 mod links;
 mod node;
 mod peers;

@@ -1,5 +1,7 @@
 //! Closed connections, by reason.
 
+#![allow(clippy::indexing_slicing, reason = "one place for each reason")]
+
 use std::fmt;
 use std::ops::Index;
 

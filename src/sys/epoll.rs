@@ -61,6 +61,10 @@ impl Poller {
     /// Waits until a descriptor is ready or the timeout (`None`: without one) is over, in one
     /// system call. Ends early, with nothing, when a signal comes and after 24 days.
     #[inline]
+    #[allow(
+        clippy::indexing_slicing,
+        reason = "the kernel writes no more events than there is room for"
+    )]
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,

@@ -18,6 +18,10 @@ unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
     /// Allocates `len` zeros. `len` is at least 1, `align` a power of two.
+    #[allow(
+        clippy::expect_used,
+        reason = "documented, and its callers' sizes are constants or checked"
+    )]
     pub(crate) fn zeroed(len: usize, align: usize) -> AlignedBytes {
         assert!(len > 0, "an empty allocation has no address");
         let layout = Layout::from_size_align(len, align).expect("a power of two, and no overflow");

@@ -182,8 +182,8 @@ mod system {
     }
 
     fn text(name: &[u8]) -> String {
-        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        String::from_utf8_lossy(&name[..end]).into_owned()
+        let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
     }
 
     /// A socket of IPv6 that takes IPv4, too, has one for each (`IP_TOS`, `ip(7)`; `IPV6_TCLASS`,
@@ -275,12 +275,14 @@ mod system {
         }
 
         /// The number of 32 bits at an offset; 0 behind what this kernel has.
+        #[allow(clippy::indexing_slicing, reason = "the offsets are constants within the array")]
         fn u32(&self, at: usize) -> u32 {
             let mut bytes = [0; 4];
             bytes.copy_from_slice(&self.bytes[at..at + 4]);
             u32::from_ne_bytes(bytes)
         }
 
+        #[allow(clippy::indexing_slicing, reason = "the offsets are constants within the array")]
         fn u64(&self, at: usize) -> Option<u64> {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&self.bytes[at..at + 8]);

@@ -73,6 +73,7 @@ impl Chaotic {
     }
 
     /// Draws whether a call on a chosen socket fails, and with what.
+    #[allow(clippy::indexing_slicing, reason = "drawn below the length")]
     fn failure(&mut self, kind: Fault, errors: &[i32]) -> Option<Errno> {
         let is_numbered = self.chaos.fail_call == Some(self.calls);
         self.calls += 1;

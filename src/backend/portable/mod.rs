@@ -207,6 +207,7 @@ impl Backend for Portable {
         self.watches.socket(conn).local_addr().ok()?.as_socket()
     }
 
+    #[allow(clippy::indexing_slicing, reason = "the length is at most that of the space")]
     fn recv(&mut self, conn: &Sock, memory: &mut RecvMemory, max_bytes: usize) -> Recv {
         let space = memory.space();
         let len = space.len().min(max_bytes);

@@ -6,6 +6,12 @@
 //! at the start of the next wait, so that a socket that is closed in between costs nothing and
 //! one that changes twice is changed once.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "places of slots that the table was grown to"
+)]
+
 use std::io;
 use std::time::Duration;
 

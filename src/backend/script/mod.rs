@@ -2,6 +2,15 @@
 //! readiness and completion. What a test scripts happens at the next wait; time is virtual and
 //! jumps to the next deadline.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unreachable,
+    reason = "a test's world: what is impossible in it is a mistake to show"
+)]
+
 #[cfg_attr(loom, path = "flag_loom.rs")]
 mod flag;
 mod link;

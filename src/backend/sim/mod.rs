@@ -9,6 +9,15 @@
 //! order of planning, and every choice is a draw from one generator (`random`): a seed makes the
 //! same world twice, byte for byte.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::unreachable,
+    reason = "a test's world: what is impossible in it is a mistake to show"
+)]
+
 mod end;
 mod events;
 mod kernel;
