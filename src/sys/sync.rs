@@ -1,5 +1,6 @@
-//! The atomics at which threads meet: std's, or under `--cfg loom` those of the crate `loom`, which
-//! has all orders of their steps happen that the memory model allows (`tests/loom.rs`).
+//! The atomics at which threads meet in mailboxes and wakers: std's, or under `--cfg loom` those of
+//! the crate `loom`, which has the orders of their steps happen that the memory model allows, with
+//! up to three preemptions (`tests/loom.rs`).
 //!
 //! `Arc` is std's in both: its counts are not what is to be proved, and loom's has no `Weak`.
 
