@@ -234,6 +234,35 @@ fn a_connection_that_lingers_gives_way_to_a_request(kind: Kind) {
     assert_eq!(story.told.borrow().opened[2].1, Opened::For(3));
 }
 
+/// Its user may close a connection instead of giving it back.
+fn a_connection_that_its_user_closed_gives_way_to_a_request(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(1));
+    let (closed, _) = story.open(1);
+    story.rig.event_loop.net().close(closed);
+    assert_eq!(story.ended(closed), None, "it lingers, as long as nobody needs its place");
+    story.open(2);
+    assert_eq!(story.ended(closed), Some(Ended::InUse));
+    assert_eq!(story.counts(), (1, 0, 0));
+}
+
+fn a_connection_that_takes_no_more_writes_is_not_kept(kind: Kind) {
+    let mut story = Story::new(kind, lingering());
+    let (conn, _) = story.open(1);
+    story.rig.event_loop.net().shutdown(conn);
+    assert_eq!(story.give(conn), None);
+    assert_eq!(story.counts().1, 0, "none is idle");
+}
+
+fn a_connection_that_was_paused_reads_again(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, peer) = story.open(1);
+    story.rig.event_loop.net().pause_reading(conn);
+    assert_eq!(story.give(conn), None);
+    assert_eq!(story.counts().1, 1, "it is idle");
+    story.rig.finish(peer);
+    story.until(|story| story.ended(conn) == Some(Ended::Unused));
+}
+
 /// Only as many as are needed, and never more connections than there may be.
 fn connections_that_linger_are_aborted_one_for_each_request(kind: Kind) {
     let mut story = Story::new(kind, lingering().conns_max(3));
@@ -485,6 +514,8 @@ fn what_makes_no_pool_is_an_error() {
     Pool::<()>::new("localhost:80", options()).expect_err("a name");
     let error = Pool::<()>::new("127.0.0.1:80", options().conns_max(0)).expect_err("none");
     assert!(error.to_string().contains("conns_max 0"), "{error}");
+    let error = Pool::<()>::new("127.0.0.1:80", options().waiters_max(0)).expect_err("none");
+    assert!(error.to_string().contains("waiters_max 0"), "{error}");
 }
 
 on_every_backend!(
@@ -497,6 +528,9 @@ on_every_backend!(
     what_an_idle_connection_says_unasked_ends_it,
     a_connection_with_bytes_left_either_way_is_not_kept,
     a_connection_that_lingers_gives_way_to_a_request,
+    a_connection_that_its_user_closed_gives_way_to_a_request,
+    a_connection_that_takes_no_more_writes_is_not_kept,
+    a_connection_that_was_paused_reads_again,
     connections_that_linger_are_aborted_one_for_each_request,
     what_stands_behind_an_answer_is_nobodys,
     a_clean_answer_hands_its_connection_on_within_on_data,

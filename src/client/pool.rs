@@ -4,13 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::addr::LiteralAddr;
 use crate::client::Backoff;
 use crate::client::idle::IdleConns;
 use crate::client::waiters::Waiters;
 use crate::conn_map::ConnMap;
 use crate::id::{ConnId, TimerId};
-use crate::net::Net;
+use crate::net::{Net, Sent};
 use crate::options::{ConnOptions, Limit, invalid};
 use crate::time::Time;
 
@@ -70,8 +72,9 @@ impl PoolOptions {
         self
     }
 
-    /// Sets how many requests may wait for a connection; more are refused. Default: 1024, so that
-    /// a server that is away does not collect requests without end.
+    /// Sets how many requests may wait for a connection, at least 1: a connection is begun for one
+    /// that waits. More are refused. Default: 1024, so that a server that is away does not collect
+    /// requests without end.
     pub fn waiters_max(mut self, waiters: usize) -> Self {
         self.waiters_max = waiters;
         self
@@ -206,8 +209,8 @@ enum Use {
 /// Requests are named by values of your own (`T`): what waits for a connection is handed back
 /// when it has one: that which was dialled for it, or one that was given back, first come, first
 /// served. Idle connections are looked at before they are used, closed when the server sends
-/// something nobody asked for, and aged out. One that still lingers when a request needs its place
-/// is aborted.
+/// something nobody asked for, and aged out. One that still lingers when the pool is asked for its
+/// place is aborted, whoever has closed it.
 ///
 /// A failed connect fails one request, the one that it was begun for, unless that has got another
 /// connection or was cancelled meanwhile; the next connect follows after a delay that grows. A
@@ -278,8 +281,7 @@ pub struct Pool<T> {
     idle: IdleConns,
     waiters: Waiters<T>,
     connecting: usize,
-    /// How many may linger, and how many were aborted whose `on_close` is on its way.
-    closing: usize,
+    /// How many were aborted whose `on_close` is on its way.
     aborted: usize,
     /// Runs after a failed connect; until it fires there is no other one.
     delay: Option<TimerId>,
@@ -299,6 +301,9 @@ impl<T> Pool<T> {
         if options.conns_max == 0 {
             return Err(invalid("conns_max 0 leaves a pool without connections"));
         }
+        if options.waiters_max == 0 {
+            return Err(invalid("waiters_max 0: every connection is begun for one that waits"));
+        }
         Ok(Pool {
             addr,
             options,
@@ -306,7 +311,6 @@ impl<T> Pool<T> {
             idle: IdleConns::default(),
             waiters: Waiters::new(),
             connecting: 0,
-            closing: 0,
             aborted: 0,
             delay: None,
         })
@@ -338,20 +342,27 @@ impl<T> Pool<T> {
     ///
     /// Within `on_data`, `rest` is what the server has sent behind the answer: all that is shown
     /// and was not for its user. Elsewhere it is empty. A connection is closed instead if there is
-    /// a rest, if there is more to read than was shown, if something is not sent yet, or if it is
-    /// too old: the next request would be sent half a question, or take for its answer what is
-    /// none.
+    /// a rest, if there is more to read than was shown, if something is not sent yet, if it takes
+    /// no more writes, or if it is too old: the next request would be sent half a question, or take
+    /// for its answer what is none. Reading that was paused is resumed.
     ///
     /// `on_data` has to consume what it has shown when it returns, because the pool cannot know
     /// whether it will: if bytes are left of it all the same, [`on_data`](Pool::on_data) ends the
     /// connection when they are shown again.
     pub fn give(&mut self, net: &mut Net, conn: ConnId, rest: &[u8]) -> Option<T> {
         let Some(&Use::Busy(since, _)) = self.conns.get(conn) else { return None };
-        let is_clean = rest.is_empty() && net.queued_bytes(conn) == 0 && net.is_quiet(conn);
+        // A write of nothing asks whether one would be taken.
+        let is_clean = rest.is_empty()
+            && net.queued_bytes(conn) == 0
+            && net.is_quiet(conn)
+            && net.write(conn, &[]) != Sent::Closed;
         if !is_clean || self.age_left(net, since) == Some(Duration::ZERO) {
             self.close(net, conn);
             self.dial(net);
             return None;
+        }
+        if !net.is_reading(conn) {
+            net.resume_reading(conn);
         }
         let next = self.waiters.pop();
         match next {
@@ -423,10 +434,7 @@ impl<T> Pool<T> {
                 self.idle.remove(conn);
                 Ended::Unused
             }
-            Use::Closing => {
-                self.closing -= 1;
-                Ended::Unused
-            }
+            Use::Closing => Ended::Unused,
             Use::Aborted => {
                 self.aborted -= 1;
                 Ended::Unused
@@ -507,20 +515,28 @@ impl<T> Pool<T> {
                 }
             }
         }
-        if self.delay.is_none() && self.closing > 0 {
-            let coming = self.connecting + self.aborted;
-            self.abort_closing(net, self.waiters.len().saturating_sub(coming));
+        let coming = self.connecting + self.aborted;
+        if self.delay.is_none() && self.waiters.len() > coming {
+            self.abort_closing(net, self.waiters.len() - coming);
         }
     }
 
-    /// Aborts connections that may linger, so many at most; their `on_close` makes room.
+    /// Aborts connections that may linger, so many at most; their `on_close` makes room. Among
+    /// them may be those that their users have closed.
     fn abort_closing(&mut self, net: &mut Net, most: usize) {
-        let states = self.conns.iter_mut().filter(|(_, state)| **state == Use::Closing);
-        for (conn, state) in states.take(most) {
-            *state = Use::Aborted;
-            self.closing -= 1;
-            self.aborted += 1;
+        let may_linger = |conn, state| match state {
+            Use::Closing => true,
+            Use::Busy(..) => !net.is_open(conn),
+            _ => false,
+        };
+        let states = self.conns.iter_mut().filter(|(conn, state)| may_linger(*conn, **state));
+        let chosen: SmallVec<[ConnId; 4]> = states.map(|(conn, _)| conn).take(most).collect();
+        for conn in chosen {
             net.abort(conn);
+            if self.conns.get(conn) == Some(&Use::Closing) {
+                self.conns.insert(conn, Use::Aborted);
+                self.aborted += 1;
+            }
         }
     }
 
@@ -566,7 +582,6 @@ impl<T> Pool<T> {
 
     fn close(&mut self, net: &mut Net, conn: ConnId) {
         self.conns.insert(conn, Use::Closing);
-        self.closing += 1;
         net.close(conn);
     }
 }
