@@ -36,7 +36,7 @@ fn rows(table: &str) -> BTreeMap<String, Vec<String>> {
 
 /// Returns whether a test binary has a test of that name: a function, and either the attribute or
 /// a place in the list of a macro.
-fn exists(test: &str, sources: &[Source]) -> bool {
+pub(crate) fn exists(test: &str, sources: &[Source]) -> bool {
     let Some((binary, name)) = test.split_once("::") else { return false };
     let (file, folder) = (format!("tests/{binary}.rs"), format!("tests/{binary}/"));
     let of_binary = sources.iter().filter(|one| one.path == file || one.path.starts_with(&folder));

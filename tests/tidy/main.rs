@@ -7,6 +7,7 @@ mod contract;
 mod imports;
 mod rules;
 mod scan;
+mod security;
 
 use std::fs;
 use std::path::Path;
@@ -32,6 +33,14 @@ fn every_rule_of_the_contract_names_tests_that_exist() {
     let table = fs::read_to_string(root.join("tests/README.md")).expect("a table");
     let faults = contract::check(&table, &read_tree(root));
     assert!(faults.is_empty(), "tests/README.md\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn security_tells_what_is_so() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("SECURITY.md")).expect("a text");
+    let faults = security::check(&text, &read_tree(root));
+    assert!(faults.is_empty(), "SECURITY.md\n{}\n", faults.join("\n"));
 }
 
 fn read_tree(root: &Path) -> Vec<Source> {
