@@ -65,7 +65,7 @@ impl Net {
     ///
     /// [`Missed`] has an example.
     pub fn start_repeating(&mut self, period: Duration, missed: Missed, token: u64) -> TimerId {
-        let task = Task::User { token };
+        let (period, task) = (period.max(Duration::from_nanos(1)), Task::User { token });
         self.timers.start_repeating(self.now + period, nanos(period), missed, task)
     }
 

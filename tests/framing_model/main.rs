@@ -5,10 +5,12 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(clippy::cast_possible_truncation, reason = "what is drawn is below a bound that fits")]
 
-mod body;
-mod naive;
+#[path = "../support/bodies/mod.rs"]
+mod bodies;
+#[path = "../support/mod.rs"]
+mod support;
 
-use body::Reached;
+use bodies::framing::{self, Reached};
 use hotloop::sim::for_seeds;
 
 /// Some two seconds of an unoptimized build.
@@ -31,7 +33,7 @@ fn input_of(seed: u64) -> Vec<u8> {
 #[test]
 fn fresh_seeds_are_cut_as_the_model_cuts_them() {
     for_seeds(SEEDS, |seed| {
-        body::check(&input_of(seed));
+        framing::check(&input_of(seed));
     });
 }
 
@@ -40,7 +42,7 @@ fn fresh_seeds_are_cut_as_the_model_cuts_them() {
 fn a_thousand_inputs_reach_everything() {
     let mut reached = Reached::default();
     for seed in 0..1000 {
-        reached.add(&body::check(&input_of(seed)));
+        reached.add(&framing::check(&input_of(seed)));
     }
     println!("{reached:?}");
     let Reached { frames, empty, longest, put_back, stopped, too_long, bad_varint, waits, kept } =
@@ -51,10 +53,10 @@ fn a_thousand_inputs_reach_everything() {
 
 #[test]
 fn inputs_without_chance_are_cut_as_the_model_cuts_them() {
-    body::check(b"");
+    framing::check(b"");
     for byte in 0..=255 {
         for len in [1, 2, 40, 300] {
-            body::check(&vec![byte; len]);
+            framing::check(&vec![byte; len]);
         }
     }
 }

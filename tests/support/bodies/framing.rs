@@ -7,7 +7,8 @@ use hotloop::framing::{
     FixedSize, FrameError, Frames, Framing, LengthPrefix, LineScan, Lines, PayloadError,
 };
 
-use crate::naive::{Cutting, First};
+use super::choices::Choices;
+use super::naive::{Cutting, First};
 
 const STREAM_MAX_BYTES: usize = 3000;
 /// What framings treat in a way of its own.
@@ -46,31 +47,6 @@ impl Reached {
     }
 }
 
-/// Takes decisions from bytes; when there are none left, each is 0.
-struct Choices<'a>(&'a [u8]);
-
-impl<'a> Choices<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((byte, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *byte
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::from(u16::from_le_bytes([self.byte(), self.byte()])) % bound
-    }
-
-    fn take(&mut self, most: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(most.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-
-    fn is_over(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 type MakePrefix = fn(usize) -> LengthPrefix;
 
 /// How a stream is cut, by the crate.
@@ -99,7 +75,7 @@ struct Conn {
 /// If they differ.
 pub fn check(input: &[u8]) -> Reached {
     let (arrival, content) = input.split_at(input.len() / 3);
-    let (mut arrival, mut content) = (Choices(arrival), Choices(content));
+    let (mut arrival, mut content) = (Choices::new(arrival), Choices::new(content));
     let (cutting, real, max) = choose(&mut content);
     let stream = stream(&mut content, cutting, real, max);
     let mut conn = Conn {
@@ -168,7 +144,7 @@ fn stream(content: &mut Choices<'_>, cutting: Cutting, real: Real, max: usize) -
                     8..11 => content.below(max + 1),
                     _ => content.below(12).min(max),
                 };
-                let filler = content.take(1 + content.0.len().min(5));
+                let filler = content.take(1 + content.rest().len().min(5));
                 let payload: Vec<u8> = filler.iter().copied().cycle().take(len).collect();
                 check_encoding(cutting, real, max, &payload);
                 if payload.len() <= cutting.widest() {
