@@ -117,7 +117,7 @@ impl Chaos {
 
     /// Has one call fail: the `k`-th, counted from 0, of all the accepts, connects, receives and
     /// sends on chosen sockets, whatever the seed. Default: none. With [`Faults::none`], and one
-    /// run after another for each `k`, a test sees every error path that a story has.
+    /// run after another for each `k`, a test sees what a story makes of each of them.
     pub fn fail_call(mut self, k: u64) -> Self {
         self.fail_call = Some(k);
         self

@@ -147,7 +147,7 @@ fn a_connect_that_fails_at_once_is_an_error_without_an_id(kind: Kind) {
     let mut rig = rig(kind, Chaos::new(1).faults(Faults::none().of(Fault::ConnectError, 1.0)));
     let addr = rig.server();
     let error = rig.event_loop.net().connect(addr).expect_err("each of them fails");
-    assert!(matches!(ErrorClass::of(&error), ErrorClass::Resource | ErrorClass::Closed), "{error}");
+    assert_eq!(ErrorClass::of(&error), ErrorClass::Resource, "{error}");
     assert_eq!(rig.event_loop.net().stats().connections, 0);
     assert_eq!(count(&mut rig, Fault::ConnectError), 1);
 }
@@ -184,10 +184,14 @@ fn every_call_of_a_story_may_fail(kind: Kind) {
 }
 
 fn of_the_share_that_is_not_chosen_nothing_is_hurt(kind: Kind) {
-    let faults = Faults::harsh().of(Fault::AcceptError, 0.0).of(Fault::Reset, 0.2);
+    let faults = Faults::harsh().of(Fault::AcceptError, 0.0).of(Fault::ConnectError, 1.0);
     let mut rig = rig(kind, Chaos::new(1).faults(faults).share(0.0));
     exchange(&mut rig);
+    let addr = rig.server();
+    rig.event_loop.net().connect(addr).expect("it is not chosen");
     for fault in [
+        Fault::ConnectError,
+        Fault::DelayedEvent,
         Fault::ShortRead,
         Fault::ShortWrite,
         Fault::WriteBlocked,

@@ -245,6 +245,15 @@ fn a_connection_that_its_user_closed_gives_way_to_a_request(kind: Kind) {
     assert_eq!(story.counts(), (1, 0, 0));
 }
 
+fn a_connection_that_its_user_releases_is_not_aborted(kind: Kind) {
+    let mut story = Story::new(kind, lingering().conns_max(1));
+    let (conn, _) = story.open(1);
+    assert!(story.rig.event_loop.net().release(conn));
+    assert_eq!(story.take(2), Taken::Waits);
+    story.until(|story| story.ended(conn).is_some());
+    assert_eq!(story.rig.closed(conn).map(|(reason, _)| reason), Some(CloseReason::Released));
+}
+
 fn a_connection_that_takes_no_more_writes_is_not_kept(kind: Kind) {
     let mut story = Story::new(kind, lingering());
     let (conn, _) = story.open(1);
@@ -529,6 +538,7 @@ on_every_backend!(
     a_connection_with_bytes_left_either_way_is_not_kept,
     a_connection_that_lingers_gives_way_to_a_request,
     a_connection_that_its_user_closed_gives_way_to_a_request,
+    a_connection_that_its_user_releases_is_not_aborted,
     a_connection_that_takes_no_more_writes_is_not_kept,
     a_connection_that_was_paused_reads_again,
     connections_that_linger_are_aborted_one_for_each_request,

@@ -526,7 +526,7 @@ impl<T> Pool<T> {
     fn abort_closing(&mut self, net: &mut Net, most: usize) {
         let may_linger = |conn, state| match state {
             Use::Closing => true,
-            Use::Busy(..) => !net.is_open(conn),
+            Use::Busy(..) => net.is_lingering(conn),
             _ => false,
         };
         let states = self.conns.iter_mut().filter(|(conn, state)| may_linger(*conn, **state));

@@ -261,6 +261,13 @@ impl Net {
         self.conns.get(conn.0).is_some_and(|conn| matches!(conn.phase, Connecting | Open))
     }
 
+    /// Returns whether a connection that was closed has sent everything and waits for its peer.
+    pub(crate) fn is_lingering(&self, conn: ConnId) -> bool {
+        let lingers =
+            |conn: &Conn| conn.phase == crate::conn::Phase::Closing && conn.outbound.is_empty();
+        self.conns.get(conn.0).is_some_and(lingers)
+    }
+
     /// Returns the peer's address; `None` if the id is stale.
     pub fn peer_addr(&self, conn: ConnId) -> Option<SocketAddr> {
         self.conns.get(conn.0).map(|conn| conn.addrs.peer())

@@ -42,7 +42,7 @@ impl Chaotic {
     /// Tells events, but for those that are withheld.
     fn pass(&mut self, mut told: Vec<Event>, events: &mut Vec<Event>) {
         let mut kept = told.len();
-        if told.len() > 1 && self.happens(Fault::SplitBatch) {
+        if told.len() > 1 && self.chaos.faults.happens(Fault::SplitBatch, &mut self.random) {
             kept = self.random.up_to(told.len() - 1);
         }
         for event in &told {
@@ -52,16 +52,24 @@ impl Chaotic {
         }
         let rest = told.split_off(kept);
         for event in told {
-            let is_late = self.happens(Fault::DelayedEvent);
+            let is_late = self.chaos.faults.happens(Fault::DelayedEvent, &mut self.random);
             let waits = if is_late { self.random.below(DELAY_MAX_WAITS) } else { 0 };
-            if !(is_late && self.sockets.delay(&event, waits)) {
+            if is_late && self.sockets.delay(&event, waits) {
+                self.counts.note(Fault::DelayedEvent);
+            } else {
                 events.push(event);
             }
         }
+        let mut is_split = false;
         for event in rest {
-            if !self.sockets.delay(&event, 0) {
+            if self.sockets.delay(&event, 0) {
+                is_split = true;
+            } else {
                 events.push(event);
             }
+        }
+        if is_split {
+            self.counts.note(Fault::SplitBatch);
         }
     }
 

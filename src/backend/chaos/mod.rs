@@ -26,8 +26,8 @@ use crate::recv_memory::{Lent, RecvMemory};
 use crate::segment::Pieces;
 use crate::socket_option::{KernelCount, OptionName, SocketOption, TcpInfo};
 use crate::sys::errno::{
-    EADDRNOTAVAIL, ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, EMFILE, ENETUNREACH, ENFILE,
-    ENOBUFS, ENOMEM, ENOTCONN, EPERM, EPIPE, EPROTO, ETIMEDOUT,
+    EADDRNOTAVAIL, ECONNABORTED, ECONNRESET, EHOSTUNREACH, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM,
+    ENOTCONN, EPERM, EPIPE, EPROTO, ETIMEDOUT,
 };
 use crate::sys::poll_fd::PollFd;
 use crate::sys::socket_fd::SocketFd;
@@ -37,7 +37,8 @@ use sockets::{Broken, Sockets};
 
 const ACCEPT_ERRORS: &[i32] =
     &[EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED, EINTR, EPROTO, EPERM];
-const CONNECT_ERRORS: &[i32] = &[EMFILE, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH];
+/// Without those that are the network's answer: they come with a socket.
+const CONNECT_ERRORS: &[i32] = &[EMFILE, ENOBUFS, EADDRNOTAVAIL];
 const SEND_ERRORS: &[i32] = &[EPIPE, ECONNRESET, ENOBUFS, EHOSTUNREACH];
 const RECV_ERRORS: &[i32] = &[ECONNRESET, ETIMEDOUT, EHOSTUNREACH];
 /// A call that is cut short is left at most 2 to the power of less than this, most often little.
@@ -94,9 +95,14 @@ impl Chaotic {
         self.chaos.port.is_none() || self.chaos.port == port
     }
 
+    /// Draws whether a connection is chosen.
+    fn is_chosen(&mut self, port: Option<u16>) -> bool {
+        self.is_meant(port) && self.random.happens(self.chaos.share)
+    }
+
     /// Notes a new connection, if it is chosen.
     fn choose(&mut self, key: Key, handle: i32, port: Option<u16>, is_up: bool) {
-        if self.is_meant(port) && self.random.happens(self.chaos.share) {
+        if self.is_chosen(port) {
             self.sockets.insert(Sock { key, handle, exhaust: false }, port, is_up);
         }
     }
@@ -249,13 +255,18 @@ impl Backend for Chaotic {
         addr: SocketAddr,
         options: &ConnOptions,
     ) -> io::Result<(i32, Connect)> {
-        if self.is_meant(Some(addr.port())) {
+        let port = Some(addr.port());
+        let is_chosen = self.is_chosen(port);
+        if is_chosen {
             if let Some(errno) = self.failure(Fault::ConnectError, CONNECT_ERRORS) {
                 return Err(errno.into());
             }
         }
         let (handle, progress) = self.inner.connect(key, addr, options)?;
-        self.choose(key, handle, Some(addr.port()), progress == Connect::Connected);
+        if is_chosen {
+            let sock = Sock { key, handle, exhaust: false };
+            self.sockets.insert(sock, port, progress == Connect::Connected);
+        }
         Ok((handle, progress))
     }
 
@@ -311,7 +322,13 @@ impl Backend for Chaotic {
     fn shutdown(&mut self, conn: &Sock) -> Result<(), Errno> {
         match self.broken(conn) {
             Some(_) => Err(Errno(ENOTCONN)),
-            None => self.inner.shutdown(conn),
+            None => {
+                let result = self.inner.shutdown(conn);
+                if result.is_err() {
+                    self.sockets.note_end(conn.key);
+                }
+                result
+            }
         }
     }
 
