@@ -78,6 +78,10 @@ impl Role {
     pub fn owes_much(&self) -> bool {
         self.sent - self.consumed > UNREAD_WHOLE_MAX_BYTES
     }
+
+    fn will_time_out(&self) -> bool {
+        self.later.is_some_and(|ops| ops.iter().any(|op| matches!(op, Op::IdleTimeout(_))))
+    }
 }
 
 /// What the handler's callbacks share.
@@ -172,6 +176,9 @@ impl Cast {
             Op::Flush => drop(net.flush(id)),
             Op::Pause => drop(net.pause_reading(id)),
             Op::Resume => drop(net.resume_reading(id)),
+            // Which of the two is due first, an idle timeout that a callback of this step sets or
+            // the timer, is for the clock to say.
+            Op::Timer(_) if self.roles[number].will_time_out() => {}
             Op::Timer(delay) => drop(net.start_conn_timer(id, millis(delay), number as u64)),
             Op::IdleTimeout(limit) => drop(net.set_idle_timeout(id, millis(limit))),
             Op::Shutdown => self.shutdown(net, number),
