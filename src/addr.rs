@@ -114,6 +114,8 @@ mod tests {
             ("300.1.1.1:80", "is not an address"),
             ("", "port is missing"),
             (":80", "is not an address"),
+            ("[localhost]:80", "is not an address"),
+            ("local host:80", "is not an address"),
         ] {
             let error = text.literal_addr().expect_err(text);
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);

@@ -273,6 +273,15 @@ mod tests {
     }
 
     #[test]
+    fn counts_name_the_kinds_that_there_were() {
+        let mut counts = FaultCounts::default();
+        assert_eq!(counts.to_string(), "none");
+        counts.note(Fault::Reset);
+        (0..12).for_each(|_| counts.note(Fault::ShortRead));
+        assert_eq!(counts.to_string(), "ShortRead 12, Reset 1");
+    }
+
+    #[test]
     #[should_panic(expected = "ShortRead: 1.5 is not a probability")]
     fn a_probability_above_one_is_named() {
         let _ = Faults::none().of(Fault::ShortRead, 1.5);

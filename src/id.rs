@@ -299,6 +299,11 @@ impl<T> Slots<T> {
         self.live == 0
     }
 
+    /// Returns every record, in slot order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> + '_ {
+        self.entries.iter().filter_map(|(_, entry)| entry.value.as_ref())
+    }
+
     /// Returns the key of every record, in slot order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
         self.entries.iter().filter(|(_, entry)| entry.value.is_some()).map(|(_, entry)| entry.key)

@@ -536,6 +536,38 @@ fn a_taken_ports_error_has_the_systems_own_as_its_source(kind: Kind) {
     assert!(source.is_some_and(|source| source.raw_os_error().is_some()), "{error}");
 }
 
+/// `SO_REUSEPORT`, socket(7): the kernel spreads what comes.
+#[cfg(unix)]
+fn two_loops_share_a_port_if_both_say_so(kind: Kind) {
+    use hotloop::{ConnId, Handler, Loop, Net};
+
+    struct Swallow;
+
+    impl Handler for Swallow {
+        fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
+            data.len()
+        }
+    }
+
+    let shared = || ListenOptions::default().reuse_port(true);
+    let mut rig = Rig::listening(kind, Config::default(), shared());
+    let mut other = Loop::new(kind.real(Config::default())).expect("a loop");
+    let error = other.net().listen(rig.addr).expect_err("it is taken");
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    let listener = other.net().listen_with(rig.addr, shared()).expect("it is shared");
+    assert_eq!(other.net().listener_addr(listener), Some(rig.addr));
+    for _ in 0..64 {
+        rig.dial();
+    }
+    rig.until("all of them", |rig| {
+        other.turn(&mut Swallow, Duration::ZERO).expect("it runs");
+        rig.handler.accepted.len() as u64 + other.net().stats().accepted == 64
+    });
+}
+
+#[cfg(unix)]
+on_real_sockets!(two_loops_share_a_port_if_both_say_so,);
+
 on_real_sockets!(
     a_taken_ports_error_has_the_systems_own_as_its_source,
     a_connection_of_a_wildcard_listener_knows_which_address_was_dialled,

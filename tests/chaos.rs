@@ -211,6 +211,11 @@ fn only_what_belongs_to_the_port_is_hurt(kind: Kind) {
     let mut rig = rig(kind, Chaos::new(1).faults(faults).port(addr.port()));
     exchange(&mut rig);
     rig.event_loop.net().adopt_listener(hurt).expect("it listens");
+    let elsewhere = rig.server();
+    let dialled = rig.event_loop.net().connect(elsewhere).expect("there are slots");
+    rig.until("the connect", |rig| rig.handler.connected.contains(&dialled));
+    rig.server_peer(elsewhere).map(|peer| rig.send(peer, b"unhurt")).expect("it has come");
+    rig.until("the echo", |rig| rig.handler.consumed.ends_with(b"unhurt"));
     let before = rig.handler.accepted.len();
     let mut client = TcpStream::connect(addr).expect("it listens");
     client.write_all(b"a question").expect("it is connected");
@@ -219,6 +224,27 @@ fn only_what_belongs_to_the_port_is_hurt(kind: Kind) {
     assert!(is_an_error(rig.until_closed(conn).0));
     exchange(&mut rig);
     assert_eq!(count(&mut rig, Fault::RecvError), 1);
+}
+
+/// Between the turn that breaks it and the one that tells, it is as broken as it will ever be.
+fn a_connection_that_breaks_is_not_quiet_and_takes_nothing(kind: Kind) {
+    let faults = Faults::none().of(Fault::Reset, 0.3);
+    let mut rig = rig(kind, Chaos::new(5).faults(faults));
+    let (mut quiet, mut broken) = (0, 0);
+    for _ in 0..200 {
+        let (peer, conn) = rig.client();
+        while rig.event_loop.net().is_open(conn) {
+            let is_quiet = rig.event_loop.net().is_quiet(conn);
+            *(if is_quiet { &mut quiet } else { &mut broken }) += 1;
+            rig.event_loop.net().write(conn, b"late");
+            rig.event_loop.net().flush(conn);
+            rig.turn();
+        }
+        assert!(is_an_error(rig.until_closed(conn).0));
+        rig.until("the reset", |rig| rig.is_reset(peer));
+    }
+    assert!(quiet > 0 && broken > 0, "{quiet} quiet, {broken} broken");
+    assert_settled(rig.event_loop.net());
 }
 
 /// Nothing but the withheld event itself would end the wait.
@@ -264,6 +290,7 @@ fn limits_hold_under_short_writes(kind: Kind) {
 }
 
 on_real_sockets!(
+    a_connection_that_breaks_is_not_quiet_and_takes_nothing,
     each_kind_that_ends_nothing_is_made_and_loses_no_byte,
     all_of_mild_at_once_lose_no_byte,
     an_error_ends_its_connection_and_its_peer_is_reset,

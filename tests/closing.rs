@@ -414,6 +414,40 @@ fn a_close_releases_the_timers_of_its_connection(kind: Kind) {
     }
 }
 
+fn a_connection_lingers_once_all_is_sent_until_it_ends(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let (peer, conn) = rig.client();
+    rig.stop_reading(peer);
+    let net = rig.event_loop.net();
+    assert!(!net.is_lingering(conn), "it is open");
+    net.write(conn, &noise(1000));
+    net.shutdown(conn);
+    rig.settle();
+    assert!(!rig.event_loop.net().is_lingering(conn), "a shutdown is no close");
+    rig.event_loop.net().close(conn);
+    rig.start_reading(peer);
+    rig.until("the FIN", |rig| rig.at_end(peer));
+    assert!(rig.event_loop.net().is_lingering(conn));
+    rig.finish(peer);
+    rig.until_closed(conn);
+    assert!(!rig.event_loop.net().is_lingering(conn), "it is gone");
+}
+
+fn a_connection_with_a_queue_does_not_linger_yet(kind: Kind) {
+    let mut rig = configured(kind, ConnOptions::default().hard_limit_bytes(Limit::Unlimited));
+    let (peer, conn) = rig.client();
+    rig.stop_reading(peer);
+    let net = rig.event_loop.net();
+    net.write(conn, &noise(MORE_THAN_ROOM));
+    net.close(conn);
+    rig.settle();
+    assert!(!rig.event_loop.net().is_lingering(conn));
+    rig.start_reading(peer);
+    rig.until("the FIN", |rig| rig.at_end(peer));
+    assert!(rig.event_loop.net().is_lingering(conn));
+    assert_eq!(rig.received(peer).len(), MORE_THAN_ROOM);
+}
+
 fn a_peer_that_never_reads_is_given_up_for_the_stall(kind: Kind) {
     let mut rig = Rig::new(kind);
     let (peer, conn) = rig.client();
@@ -526,6 +560,8 @@ on_every_backend!(
     the_second_close_changes_nothing,
     an_abort_overrides_a_close_and_drops_the_rest,
     an_abort_overrides_a_linger,
+    a_connection_lingers_once_all_is_sent_until_it_ends,
+    a_connection_with_a_queue_does_not_linger_yet,
     an_abort_is_not_softened_by_a_close,
     an_end_that_is_decided_stays_what_it_is,
     a_close_behind_a_shutdown_is_a_close,

@@ -122,5 +122,10 @@ survived=$(of broad missed "$out/left" | wc -l)
 of broad missed "$out/left" | sed 's/^/SURVIVED /'
 echo "$killed killed, $survived survived, $hung timeouts, $unviable unviable"
 built=$((killed + hung + survived))
+chosen=$(wc -l <"$out/chosen")
+if [ "$built" -eq 0 ] || [ $((built + unviable)) -ne "$chosen" ]; then
+    echo "of $chosen mutants $((built + unviable)) have a result, and $built could be built"
+    exit 1
+fi
 [ $((survived * 100)) -le $((built * survivors_max_percent)) ] ||
     { echo "more than $survivors_max_percent % of $built have survived"; exit 1; }

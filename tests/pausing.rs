@@ -408,7 +408,34 @@ fn a_hundred_pauses_in_one_stream_lose_nothing(kind: Kind) {
     assert_nothing_lent(&rig);
 }
 
+fn a_connection_is_quiet_while_nothing_came_from_its_peer(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    rig.handler.on_read_closed = Some(Box::new(|_, _, _| {}));
+    let server = rig.server();
+    let net = rig.event_loop.net();
+    let dialled = net.connect(server).expect("there are slots");
+    assert!(!net.is_quiet(dialled), "it is connecting");
+    let (peer, conn) = rig.client();
+    assert!(rig.event_loop.net().is_quiet(conn));
+    rig.handler.on_data = Some(Box::new(|_, _, data| data.len() - 1));
+    rig.send(peer, b"kept");
+    rig.until("the bytes", |rig| !rig.handler.shown(conn).is_empty());
+    assert!(!rig.event_loop.net().is_quiet(conn), "a byte is kept");
+    rig.handler.on_data = None;
+    rig.send(peer, b"!");
+    rig.until("the bytes", |rig| rig.handler.consumed == b"kept!");
+    assert!(rig.event_loop.net().is_quiet(conn));
+    rig.finish(peer);
+    rig.until("the FIN", |rig| rig.handler.count(|call| matches!(call, Call::ReadClosed(..))) == 1);
+    assert!(!rig.event_loop.net().is_quiet(conn), "its peer has finished");
+    rig.event_loop.net().close(conn);
+    assert!(!rig.event_loop.net().is_quiet(conn), "it is closing");
+    rig.until_closed(conn);
+    assert!(!rig.event_loop.net().is_quiet(conn), "it is gone");
+}
+
 on_every_backend!(
+    a_connection_is_quiet_while_nothing_came_from_its_peer,
     bytes_that_arrive_while_paused_wait_for_the_resume,
     a_pause_inside_on_data_stops_delivery_at_once,
     a_pause_and_resume_inside_on_data_yields_until_the_next_turn,

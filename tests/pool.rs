@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hotloop::client::{Backoff, Ended, Opened, Pool, PoolOptions, Taken};
-use hotloop::{CloseReason, ConnId, ConnOptions};
-use support::{InTime, Kind, Peer, Rig};
+use hotloop::{CloseReason, ConnId, ConnOptions, Limit};
+use support::{Call, InTime, Kind, Peer, Rig};
 
 /// What the handler was answered.
 #[derive(Debug, Default)]
@@ -284,8 +284,7 @@ fn connections_that_linger_are_aborted_one_for_each_request(kind: Kind) {
     assert_eq!(story.counts(), (3, 0, 2));
     story.until(|story| story.told.borrow().opened.len() == 5);
     assert_eq!(story.counts(), (3, 0, 0));
-    let aborts =
-        |call: &support::Call| matches!(call, support::Call::Close(_, CloseReason::LocalAbort, _));
+    let aborts = |call: &Call| matches!(call, Call::Close(_, CloseReason::LocalAbort, _));
     assert_eq!(story.rig.handler.count(aborts), 2);
 }
 
@@ -467,10 +466,7 @@ fn a_clear_closes_all_that_is_not_in_use(kind: Kind) {
     let waiting: Vec<u32> = story.pool.borrow_mut().clear(story.rig.event_loop.net()).collect();
     assert_eq!(waiting, [4]);
     story.until(|story| {
-        story
-            .rig
-            .handler
-            .count(|call| matches!(call, support::Call::Close(_, CloseReason::LocalAbort, _)))
+        story.rig.handler.count(|call| matches!(call, Call::Close(_, CloseReason::LocalAbort, _)))
             == 1
     });
     assert_eq!(story.counts(), (2, 0, 0));
@@ -485,9 +481,69 @@ fn strangers_are_left_alone(kind: Kind) {
     assert!(!story.pool.borrow_mut().on_data(story.rig.event_loop.net(), conn, b"?"));
     assert_eq!(story.give(conn), None);
     assert!(story.rig.event_loop.net().is_open(conn));
+    let opened = story.pool.borrow_mut().on_connect(story.rig.event_loop.net(), conn);
+    assert_eq!(opened, Opened::Foreign);
+    story.rig.event_loop.net().start_timer(Duration::ZERO, 7);
+    story.until(|story| story.rig.handler.count(|call| matches!(call, Call::Timer(_, 7))) == 1);
     story.rig.reset(peer);
     story.until(|story| story.ended(conn).is_some());
     assert_eq!(story.ended(conn), Some(Ended::Foreign));
+    assert_eq!(story.counts(), (0, 0, 0));
+}
+
+fn a_clear_closes_the_idle_ones_and_gives_up_the_next_try(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, _) = story.open(1);
+    story.give(conn);
+    let timers = story.rig.event_loop.net().stats().timers;
+    assert_eq!(story.pool.borrow_mut().clear(story.rig.event_loop.net()).count(), 0);
+    assert!(!story.rig.event_loop.net().is_open(conn));
+    assert!(story.rig.event_loop.net().stats().timers < timers, "its idle timeout goes, too");
+    assert_eq!(story.counts().1, 0);
+
+    let mut rig = Rig::new(kind);
+    let nobody = rig.refusing();
+    let hour = Duration::from_secs(3600);
+    let patient = options().conns_max(1).backoff(Backoff::new(hour, hour));
+    let mut story = Story::to(rig, nobody, patient);
+    assert_eq!((story.take(1), story.take(2)), (Taken::Waits, Taken::Waits));
+    story.until(|story| story.told.borrow().ended.len() == 1);
+    assert_eq!(story.rig.event_loop.net().stats().timers, 1, "for the next try");
+    let waiting: Vec<u32> = story.pool.borrow_mut().clear(story.rig.event_loop.net()).collect();
+    assert_eq!(waiting, [2]);
+    assert_eq!(story.rig.event_loop.net().stats().timers, 0);
+}
+
+fn two_connects_that_fail_are_followed_by_one_delay(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let nobody = rig.refusing();
+    let hour = Duration::from_secs(3600);
+    let mut story = Story::to(rig, nobody, options().backoff(Backoff::new(hour, hour)));
+    for request in 1..=3 {
+        assert_eq!(story.take(request), Taken::Waits);
+    }
+    story.until(|story| story.told.borrow().ended.len() == 2);
+    assert_eq!(story.rig.event_loop.net().stats().timers, 1);
+    assert_eq!(story.counts(), (0, 0, 1));
+}
+
+fn without_a_limit_an_idle_connection_has_no_timer(kind: Kind) {
+    let mut story = Story::new(kind, options().idle_timeout(Limit::Unlimited));
+    let (conn, _) = story.open(1);
+    let timers = story.rig.event_loop.net().stats().timers;
+    story.give(conn);
+    assert_eq!(story.rig.event_loop.net().stats().timers, timers);
+    assert_eq!(story.take(2), Taken::Conn(conn, 2));
+}
+
+fn one_that_has_something_to_read_is_not_kept(kind: Kind) {
+    let mut story = Story::new(kind, options());
+    let (conn, peer) = story.open(1);
+    story.rig.event_loop.net().pause_reading(conn);
+    story.rig.send(peer, b"more than the answer");
+    story.rig.settle();
+    assert_eq!(story.give(conn), None);
+    assert!(!story.rig.event_loop.net().is_open(conn));
 }
 
 fn an_idle_connection_is_closed_exactly_when_its_time_is_over(kind: Kind) {
@@ -528,6 +584,10 @@ fn what_makes_no_pool_is_an_error() {
 }
 
 on_every_backend!(
+    a_clear_closes_the_idle_ones_and_gives_up_the_next_try,
+    two_connects_that_fail_are_followed_by_one_delay,
+    without_a_limit_an_idle_connection_has_no_timer,
+    one_that_has_something_to_read_is_not_kept,
     a_connection_that_is_given_back_serves_the_next_request,
     the_one_that_was_used_last_is_used_next,
     over_the_bound_requests_wait_in_order_and_get_what_is_given_back,

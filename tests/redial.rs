@@ -216,6 +216,30 @@ fn a_stop_ends_whatever_it_was_doing(kind: Kind) {
     assert!(story.redial.borrow().is_stopped());
 }
 
+fn strangers_are_left_alone(kind: Kind) {
+    let mut server = None;
+    let mut story = Story::new(kind, |rig| dialling(&[*server.insert(rig.server())]));
+    let (_, stranger) = story.rig.client();
+    let net = story.rig.event_loop.net();
+    let timer = net.start_timer(Duration::from_secs(3600), 7);
+    let tell_all = |story: &mut Story| {
+        let (redial, net) = (Rc::clone(&story.redial), story.rig.event_loop.net());
+        let mut redial = redial.borrow_mut();
+        assert!(!redial.on_connect(net, stranger));
+        assert_eq!(redial.on_close(net, stranger), Redialled::Foreign);
+        assert_eq!(redial.on_timer(net, timer), Redialled::Foreign);
+    };
+    tell_all(&mut story);
+    story.start();
+    tell_all(&mut story);
+    let conn = story.until_open();
+    tell_all(&mut story);
+    assert_eq!(story.conn(), Some(conn), "it is as it was");
+    assert_eq!(story.lose(server.expect("it is set")), Redialled::Again);
+    tell_all(&mut story);
+    assert_ne!(story.until_open(), conn);
+}
+
 fn a_connect_that_cannot_be_begun_counts_as_a_try(kind: Kind) {
     let (mut story, conn) = full(kind, |redial| redial);
     story.start();
@@ -345,6 +369,7 @@ fn the_options_are_those_of_its_connections() {
 }
 
 on_every_backend!(
+    strangers_are_left_alone,
     a_refused_connect_is_tried_at_the_next_address,
     a_connection_that_is_lost_is_dialled_again,
     it_gives_up_after_its_tries_and_can_be_started_again,

@@ -168,6 +168,11 @@ fn impossible_values_and_ids_without_a_socket_are_errors(kind: Kind) {
     assert!(error.to_string().contains("Linger"), "{error}");
     let error = net.set_socket_option(conn, &SocketOption::V6Only(true)).expect_err("too late");
     assert!(error.to_string().contains("V6Only"), "{error}");
+    let (too_long, too_late) = (Duration::from_millis(1 << 31), Duration::from_secs(32_768));
+    let error = net.set_socket_option(conn, &SocketOption::UserTimeout(too_long));
+    assert_eq!(error.expect_err("above an int").kind(), ErrorKind::InvalidInput);
+    let error = net.set_socket_option(listener, &SocketOption::DeferAccept(too_late));
+    assert_eq!(error.expect_err("above its range").kind(), ErrorKind::InvalidInput);
     let looks = Rc::new(Cell::new(0));
     let looked = Rc::clone(&looks);
     rig.handler.on_close = Some(Box::new(move |net, id, _| {
@@ -343,6 +348,21 @@ on_kernels!(
     what_a_peer_does_not_read_is_unacked_or_unsent,
     the_kernel_tells_what_it_knows_of_a_connection,
 );
+#[cfg(target_os = "linux")]
+fn a_listener_of_ipv6_alone_has_a_type_of_service(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let service = SocketOption::TypeOfService(0x10);
+    let options = ListenOptions::default().v6_only(true).socket(service.clone());
+    let net = rig.event_loop.net();
+    let listener = net.listen_with("[::1]:0", options).expect("a free port");
+    assert_eq!(net.socket_option(listener, OptionName::TypeOfService).expect("read"), service);
+    let only = net.socket_option(listener, OptionName::V6Only).expect("read");
+    assert_eq!(only, SocketOption::V6Only(true));
+}
+
+#[cfg(target_os = "linux")]
+on_real_sockets!(a_listener_of_ipv6_alone_has_a_type_of_service,);
+
 on_real_sockets!(
     an_option_that_the_system_refuses_fails_a_connect_and_a_listen,
     a_connection_is_accepted_when_its_first_byte_has_come,

@@ -72,7 +72,8 @@ const TABLE: [(Role, &str, &[&str], &[&str]); 17] = [
         Upstream,
         "upstream",
         &["peer_closed", "local_close", "local_abort"],
-        &["peer_closed", "local_close", "reset"],
+        // The pool aborts one that lingers for a relay that waits.
+        &["peer_closed", "local_close", "local_abort", "reset"],
     ),
     (Feed, "feed", &["local_close", "local_abort"], &["peer_closed", "reset", "connect_failed"]),
     (Unknown, "unknown", &["peer_closed", "reset", "released"], &[]),

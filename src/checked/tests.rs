@@ -3,6 +3,7 @@
 use super::*;
 use crate::backend::script::{Dialect, World};
 use crate::config::Config;
+use crate::error::TimeoutKind;
 use crate::id::{Key, Kind};
 use crate::options::ConnOptions;
 use crate::time::Time;
@@ -161,6 +162,56 @@ fn a_count_that_falls_is_found() {
     checked.on_data(&mut net, id(0, 1), b"hello");
     net.conns.get_mut(id(0, 1).0).expect("it is there").received_bytes = 4;
     checked.on_data(&mut net, id(0, 1), b"hell");
+}
+
+#[test]
+#[should_panic(expected = "C8: conn#0.1: a count has fallen")]
+fn a_count_of_writes_that_falls_is_found() {
+    let (mut net, mut checked) = connected();
+    let counts = |net: &mut Net, bytes| {
+        let conn = net.conns.get_mut(id(0, 1).0).expect("it is there");
+        (conn.accepted_bytes, conn.sent_bytes) = (bytes, bytes);
+    };
+    counts(&mut net, 5);
+    checked.on_writable(&mut net, id(0, 1));
+    counts(&mut net, 4);
+    checked.on_writable(&mut net, id(0, 1));
+}
+
+/// A connect that was not told ends for a reason that only an open connection has.
+fn never_open_ends_with(reason: CloseReason) {
+    let mut net = Net::new(Config::default(), World::new(Dialect::Readiness).backend());
+    let conn = net.connect("10.0.0.9:80").expect("there are slots");
+    let mut checked = Checked::new(Quiet);
+    net.stats.turns = 1;
+    checked.on_turn_start(&mut net);
+    net.end(conn, reason, true);
+    checked.on_close(&mut net, conn, reason, 0);
+}
+
+#[test]
+#[should_panic(expected = "C4: conn#0.1: on_close with Timeout(Linger)")]
+fn a_connect_that_lingers_is_found() {
+    never_open_ends_with(CloseReason::Timeout(TimeoutKind::Linger));
+}
+
+#[test]
+#[should_panic(expected = "C4: conn#0.1: on_close with Timeout(Idle)")]
+fn a_connect_that_is_idle_is_found() {
+    never_open_ends_with(CloseReason::Timeout(TimeoutKind::Idle));
+}
+
+#[test]
+#[should_panic(expected = "C4: conn#0.1: on_close with Reset")]
+fn a_connect_that_is_reset_is_found() {
+    never_open_ends_with(CloseReason::Reset);
+}
+
+#[test]
+fn a_listener_that_has_failed_is_gone() {
+    let (mut net, mut checked) = connected();
+    let gone = ListenerId(Key::new(Kind::Listener, 0, 1));
+    checked.on_listener_error(&mut net, gone, ListenerError::Failed(crate::Errno(9)));
 }
 
 #[test]

@@ -97,6 +97,33 @@ impl Net {
         self.end(conn, CloseReason::LocalAbort, true);
     }
 
+    /// Returns whether a connection was closed and the kernel has taken all that was written: it
+    /// only waits for its peer to close too, for the
+    /// [`linger_timeout`](crate::ConnOptions::linger_timeout) at most. Whoever needs its place can
+    /// [`abort`](Net::abort) it; the peer may lose what it has not received yet. False for an id
+    /// that is stale.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hotloop::{ConnId, Net};
+    ///
+    /// /// Makes room, at the cost of a peer that is slow to say goodbye.
+    /// fn make_room(net: &mut Net, closed: &mut Vec<ConnId>) {
+    ///     closed.retain(|conn| net.peer_addr(*conn).is_some());
+    ///     if let Some(conn) = closed.iter().find(|conn| net.is_lingering(**conn)) {
+    ///         net.abort(*conn);
+    ///     }
+    /// }
+    /// # let mut event_loop = hotloop::Loop::new(hotloop::Config::default())?;
+    /// # make_room(event_loop.net(), &mut Vec::new());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn is_lingering(&self, conn: ConnId) -> bool {
+        let lingers = |conn: &Conn| conn.phase == Phase::Closing && conn.outbound.is_empty();
+        self.conns.get(conn.0).is_some_and(lingers)
+    }
+
     /// Begins an orderly close.
     pub(crate) fn begin_close(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id.0) else { return };

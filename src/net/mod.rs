@@ -261,13 +261,6 @@ impl Net {
         self.conns.get(conn.0).is_some_and(|conn| matches!(conn.phase, Connecting | Open))
     }
 
-    /// Returns whether a connection that was closed has sent everything and waits for its peer.
-    pub(crate) fn is_lingering(&self, conn: ConnId) -> bool {
-        let lingers =
-            |conn: &Conn| conn.phase == crate::conn::Phase::Closing && conn.outbound.is_empty();
-        self.conns.get(conn.0).is_some_and(lingers)
-    }
-
     /// Returns the peer's address; `None` if the id is stale.
     pub fn peer_addr(&self, conn: ConnId) -> Option<SocketAddr> {
         self.conns.get(conn.0).map(|conn| conn.addrs.peer())
@@ -431,17 +424,11 @@ impl Drop for Net {
     /// Closes every socket and calls no handler.
     fn drop(&mut self) {
         use crate::conn::Flags;
-        for key in self.conns.keys().collect::<Vec<_>>() {
-            if let Some(conn) = self.conns.remove(key) {
-                if !conn.flags.any(Flags::SOCK_CLOSING) {
-                    self.backend.discard(&conn.sock);
-                }
-            }
+        for conn in self.conns.values().filter(|conn| !conn.flags.any(Flags::SOCK_CLOSING)) {
+            self.backend.discard(&conn.sock);
         }
-        for key in self.listeners.keys().collect::<Vec<_>>() {
-            if let Some(listener) = self.listeners.remove(key) {
-                self.backend.discard(&listener.sock);
-            }
+        for listener in self.listeners.values() {
+            self.backend.discard(&listener.sock);
         }
     }
 }

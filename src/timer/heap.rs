@@ -155,6 +155,15 @@ mod tests {
         Entry { deadline: Time::from_nanos(deadline), sequence: u64::from(slot), key }
     }
 
+    #[test]
+    fn what_was_never_in_it_cannot_be_removed() {
+        let mut heap = Heap::new();
+        assert!(!heap.remove(7));
+        heap.push(entry(1, 3));
+        assert!(!heap.remove(7) && !heap.remove(2));
+        assert!(heap.remove(3) && !heap.remove(3));
+    }
+
     fn slots_in_order(heap: &mut Heap) -> Vec<u32> {
         std::iter::from_fn(|| heap.pop_if(|_| true)).map(|entry| entry.key.slot()).collect()
     }

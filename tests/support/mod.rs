@@ -223,6 +223,15 @@ pub struct Rig {
     world: World,
 }
 
+/// Tells `.ci/chaos` that faults were made.
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if std::env::var_os("HOTLOOP_CHAOS").is_some() {
+            println!("faults made: {}", self.event_loop.net().fault_counts());
+        }
+    }
+}
+
 impl Rig {
     pub fn new(kind: Kind) -> Rig {
         Rig::with(kind, Config::default())

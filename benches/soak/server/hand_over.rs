@@ -66,7 +66,8 @@ impl Server {
         self.common.side.count(Count::AdoptsLost);
         let now = self.common_now();
         // The peer may have reset it in between.
-        if !(session.role == Role::Aborts || now.draining || now.chaos) {
+        let may_be_gone = matches!(session.role, Role::Aborts | Role::Unknown);
+        if !(may_be_gone || now.draining || now.chaos) {
             let detail = format!("{}: {}", session.role.name(), refused.error());
             self.common.side.fault("adopt", &detail);
         }
