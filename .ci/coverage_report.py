@@ -4,8 +4,9 @@
     coverage_report.py EXPORT.json PERCENT [--missing]
 
 A branch is one way that a condition goes: each condition has two. What is generic is compiled
-several times; a branch counts as taken if it is in one of them. `--missing` lists the branches and
-the lines that were never reached.
+several times; a branch counts as taken if it is in one of them. The conditions of a `debug_assert!`
+are left out: that one never fails is what it says. `--missing` lists the branches and the lines
+that were never reached.
 """
 
 import json
@@ -58,6 +59,12 @@ def reached_lines(segments):
     return reached
 
 
+def asserted_lines(text):
+    """Returns the numbers of the lines with assertions about the code itself."""
+    lines = text.splitlines()
+    return {at + 1 for at, line in enumerate(lines) if line.lstrip().startswith("debug_assert")}
+
+
 def core_files(export):
     for file in export["data"][0]["files"]:
         path = os.path.relpath(file["filename"], ROOT)
@@ -68,6 +75,8 @@ def core_files(export):
         tests = test_lines(text)
         keep = lambda counts, line_of: {at: n for at, n in counts.items() if line_of(at) not in tests}
         branches = keep(taken_branches(file["branches"]), lambda place: place[0])
+        asserted = asserted_lines(text)
+        branches = {place: n for place, n in branches.items() if place[0] not in asserted}
         lines = keep(reached_lines(file["segments"]), lambda line: line)
         yield path, text.splitlines(), branches, lines
 

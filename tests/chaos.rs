@@ -4,15 +4,18 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::rc::Rc;
 use std::thread;
+use std::time::Duration;
 
 use hotloop::sim::{Fault, Faults};
-use hotloop::{Chaos, CloseReason, Config, ConnId, ErrorClass, Limit, Net, TimeoutKind};
+use hotloop::{Chaos, CloseReason, Config, ConnId, ErrorClass, Limit, Loop, Net, TimeoutKind};
 use support::watchdog::Watchdog;
-use support::{Kind, Peer, Rig};
+use support::{Kind, Peer, Recorder, Rig};
 
 /// Several receives long, and more than the sockets' small buffers hold at once.
 const MESSAGE_BYTES: usize = 60_000;
@@ -247,6 +250,64 @@ fn a_connection_that_breaks_is_not_quiet_and_takes_nothing(kind: Kind) {
     assert_settled(rig.event_loop.net());
 }
 
+fn a_connection_whose_send_has_failed_is_not_quiet_and_not_released(kind: Kind) {
+    let faults = Faults::none().of(Fault::SendError, 1.0);
+    let mut rig = rig(kind, Chaos::new(1).faults(faults));
+    let said = Rc::new(RefCell::new(Vec::new()));
+    let says = Rc::clone(&said);
+    rig.handler.on_data = Some(Box::new(move |net, conn, data| {
+        says.borrow_mut().push(net.is_quiet(conn));
+        net.write(conn, b"an answer");
+        net.flush(conn);
+        says.borrow_mut().extend([net.is_quiet(conn), net.release(conn)]);
+        data.len()
+    }));
+    let (peer, conn) = rig.client();
+    rig.send(peer, b"a question");
+    assert!(is_an_error(rig.until_closed(conn).0));
+    assert_eq!(*said.borrow(), [true, false, false]);
+}
+
+/// What there is nothing to do to is left alone: a loop without connections, one byte, a batch in
+/// which nothing was chosen.
+fn what_cannot_be_hurt_is_not(kind: Kind) {
+    let faults = || Faults::none().of(Fault::Reset, 1.0).of(Fault::SpuriousEvent, 1.0);
+    let chaos = Chaos::new(1).faults(faults());
+    let mut alone = Loop::new(kind.real(Config::default().chaos(chaos))).expect("a loop");
+    for _ in 0..10 {
+        alone.turn(&mut Recorder::default(), Duration::ZERO).expect("it runs");
+    }
+    assert_eq!(alone.net().fault_counts().iter().map(|(_, count)| count).sum::<u64>(), 0);
+
+    let mut short = rig(kind, Chaos::new(1).faults(Faults::none().of(Fault::ShortRead, 1.0)));
+    let (peer, _) = short.client();
+    for sent in 1..=20 {
+        short.send(peer, b"x");
+        short.until("the echo", |rig| rig.received(peer).len() == sent);
+    }
+
+    let split = Faults::none().of(Fault::SplitBatch, 1.0);
+    let mut rig = rig(kind, Chaos::new(1).faults(split).share(0.5));
+    (0..20).for_each(|_| exchange(&mut rig));
+    assert!(count(&mut rig, Fault::SplitBatch) > 0);
+}
+
+fn an_owed_event_is_work_for_the_next_turn(kind: Kind) {
+    let faults = Faults::none().of(Fault::ReadBlocked, 0.5);
+    let mut rig = rig(kind, Chaos::new(1).faults(faults));
+    let (peer, _) = rig.client();
+    let mut waits = [0; 2];
+    for sent in 1..=40 {
+        rig.send(peer, b"x");
+        while rig.received(peer).len() < sent {
+            rig.turn();
+            let is_due = rig.event_loop.next_wait() == Some(Duration::ZERO);
+            waits[usize::from(is_due)] += 1;
+        }
+    }
+    assert!(count(&mut rig, Fault::ReadBlocked) > 0 && waits[0] > 0 && waits[1] > 0, "{waits:?}");
+}
+
 /// Nothing but the withheld event itself would end the wait.
 fn no_wait_sleeps_while_an_event_is_withheld(kind: Kind) {
     let watchdog = Watchdog::new("an event is withheld");
@@ -290,6 +351,9 @@ fn limits_hold_under_short_writes(kind: Kind) {
 }
 
 on_real_sockets!(
+    a_connection_whose_send_has_failed_is_not_quiet_and_not_released,
+    what_cannot_be_hurt_is_not,
+    an_owed_event_is_work_for_the_next_turn,
     a_connection_that_breaks_is_not_quiet_and_takes_nothing,
     each_kind_that_ends_nothing_is_made_and_loses_no_byte,
     all_of_mild_at_once_lose_no_byte,
@@ -315,7 +379,7 @@ fn every_kind_that_is_made_is_tested() {
 #[test]
 #[ignore = "a program that another test runs"]
 fn a_server_that_knows_nothing_of_chaos() {
-    let mut event_loop = hotloop::Loop::new(Config::default()).expect("a loop");
+    let mut event_loop = Loop::new(Config::default()).expect("a loop");
     assert!(event_loop.net().connect("127.0.0.1:1").is_err(), "each of them fails");
 }
 

@@ -456,5 +456,19 @@ on_real_sockets!(
     the_own_address_is_the_one_the_server_sees,
 );
 
+/// The broadcast address of the loopback network: `connect` itself fails, and as it is the network
+/// that says so, `on_close` tells.
+#[cfg(target_os = "linux")]
+fn a_network_that_refuses_at_once_is_told_by_on_close(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let conn = rig.event_loop.net().connect("127.255.255.255:9").expect("it has an id");
+    let unreachable = CloseReason::ConnectFailed(Errno(errno::ENETUNREACH));
+    assert_eq!(rig.until_closed(conn), (unreachable, 0));
+    assert!(rig.handler.connected.is_empty());
+}
+
+#[cfg(target_os = "linux")]
+on_real_sockets!(a_network_that_refuses_at_once_is_told_by_on_close,);
+
 #[cfg(target_os = "linux")]
 on_real_sockets!(nodelay_is_on_at_both_ends_unless_switched_off);

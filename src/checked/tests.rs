@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::script::{Dialect, World};
 use crate::config::Config;
-use crate::error::TimeoutKind;
+use crate::error::{Errno, TimeoutKind};
 use crate::id::{Key, Kind};
 use crate::options::ConnOptions;
 use crate::time::Time;
@@ -210,8 +210,10 @@ fn a_connect_that_is_reset_is_found() {
 #[test]
 fn a_listener_that_has_failed_is_gone() {
     let (mut net, mut checked) = connected();
-    let gone = ListenerId(Key::new(Kind::Listener, 0, 1));
-    checked.on_listener_error(&mut net, gone, ListenerError::Failed(crate::Errno(9)));
+    let listener = net.listen("10.0.0.1:80").expect("the port is free");
+    checked.on_listener_error(&mut net, listener, ListenerError::Paused(Errno(24)));
+    assert!(net.close_listener(listener));
+    checked.on_listener_error(&mut net, listener, ListenerError::Failed(Errno(9)));
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod mailbox;
 mod open;
 mod read;
 mod socket_options;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod warnings;
 mod write;
