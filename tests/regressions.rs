@@ -1,5 +1,6 @@
 //! One test for each mistake of the core that was found by more than the test written for its
-//! feature: by reviews, by the model test, by servers under simulation. Named by what holds.
+//! feature: by reviews, by the model test, by fuzzing, by servers under simulation. Named by what
+//! holds.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use hotloop::script::Dialect;
 use hotloop::{
-    Bytes, CloseReason, Config, ConnOptions, Errno, Limit, ListenerError, LoopStats, Sent,
+    Bytes, CloseReason, Config, ConnOptions, Errno, Limit, ListenerError, LoopStats, Missed, Sent,
     TimeoutKind, script,
 };
 use support::{Call, Kind, Rig, errno};
@@ -250,7 +251,17 @@ fn an_adopted_connection_that_fits_the_buffers_is_not_closed_for_them(kind: Kind
     assert!(rig.event_loop.net().is_open(again), "{:?}", rig.handler.calls);
 }
 
+/// Found by fuzzing: the first time it was due at once.
+fn a_period_of_zero_counts_as_a_nanosecond(kind: Kind) {
+    let mut rig = Rig::new(kind);
+    let net = rig.event_loop.net();
+    let timer = net.start_repeating(Duration::ZERO, Missed::Burst, 1);
+    let (now, due) = (net.now(), net.timer_deadline(timer).expect("it is live"));
+    assert_eq!(due.since(now), Duration::from_nanos(1));
+}
+
 on_every_backend!(
+    a_period_of_zero_counts_as_a_nanosecond,
     bytes_that_came_in_time_count_though_the_loop_is_late,
     a_connect_that_was_done_in_time_counts_though_the_loop_is_late,
     the_totals_hold_between_an_end_and_its_on_close,

@@ -78,15 +78,6 @@ fn a_delay_of_zero_means_the_next_turn_and_no_earlier(kind: Kind) {
     }
 }
 
-/// The first time, too.
-fn a_period_of_zero_counts_as_a_nanosecond(kind: Kind) {
-    let mut rig = Rig::new(kind);
-    let net = rig.event_loop.net();
-    let timer = net.start_repeating(Duration::ZERO, Missed::Burst, 1);
-    let (now, due) = (net.now(), net.timer_deadline(timer).expect("it is live"));
-    assert_eq!(due.since(now), Duration::from_nanos(1));
-}
-
 fn a_delay_of_zero_begun_by_data_means_the_next_turn(kind: Kind) {
     let mut rig = Rig::new(kind);
     let started = Rc::new(Cell::new(0));
@@ -607,7 +598,6 @@ on_every_backend!(
     equal_deadlines_fire_in_the_order_of_their_starts,
     a_delay_of_zero_means_the_next_turn_and_no_earlier,
     a_delay_of_zero_begun_by_data_means_the_next_turn,
-    a_period_of_zero_counts_as_a_nanosecond,
     a_timer_restarted_for_ever_leaves_input_its_turn,
     a_flood_of_input_leaves_timers_their_turn,
     a_cancelled_timer_never_fires,

@@ -11,9 +11,13 @@
 mod backoff;
 mod idle;
 mod pool;
+mod pool_answers;
+mod pool_options;
 mod redial;
 mod waiters;
 
 pub use backoff::Backoff;
-pub use pool::{Ended, Opened, Pool, PoolOptions, Taken};
+pub use pool::Pool;
+pub use pool_answers::{Ended, Opened, Taken};
+pub use pool_options::PoolOptions;
 pub use redial::{Redial, Redialled};

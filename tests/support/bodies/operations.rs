@@ -54,6 +54,15 @@ impl Cast {
         operate(net, id, number, &mut self.streams[number], what, how);
     }
 
+    /// Does something to a connection that the callback is not about.
+    fn act_elsewhere(&mut self, net: &mut Net) {
+        let Some(which) = self.acts.pop() else { return };
+        let ids: Vec<ConnId> = self.numbers.keys().copied().collect();
+        if !ids.is_empty() {
+            self.act(net, ids[usize::from(which) % ids.len()]);
+        }
+    }
+
     fn data(&mut self, net: &mut Net, id: ConnId, data: &[u8]) -> usize {
         let number = self.numbers[&id];
         let stream = &mut self.streams[number];
@@ -89,7 +98,8 @@ fn operate_otherwise(net: &mut Net, id: ConnId, what: u8, how: u8) {
         4 => _ = net.flush(id),
         5 => _ = net.pause_reading(id),
         6 | 7 => _ = net.resume_reading(id),
-        8 => _ = net.start_conn_timer(id, time, 7),
+        8 if how % 2 == 0 => _ = net.start_conn_timer(id, time, id.to_bits()),
+        8 => _ = net.start_timer(time, 0),
         9 => _ = net.set_idle_timeout(id, time + Duration::from_millis(1)),
         10 => net.shutdown(id),
         11 if how > 128 => net.close(id),
@@ -104,8 +114,17 @@ fn operate_otherwise(net: &mut Net, id: ConnId, what: u8, how: u8) {
 struct Story {
     rig: Rig,
     cast: Rc<RefCell<Cast>>,
-    /// Each peer, how much it has sent, and whether it says no more.
-    peers: Vec<(Peer, usize, bool)>,
+    /// The other end of each connection.
+    peers: Vec<OtherEnd>,
+}
+
+struct OtherEnd {
+    /// A connect that nobody answers has none.
+    peer: Option<Peer>,
+    /// How much it has sent.
+    sent: usize,
+    /// It says no more.
+    is_over: bool,
 }
 
 /// Plays the input.
@@ -152,13 +171,29 @@ fn install(rig: &mut Rig, cast: &Rc<RefCell<Cast>>) {
         it.borrow_mut().act(net, id);
     }));
     let it = own();
+    handler.on_connect = Some(Box::new(move |net, id| it.borrow_mut().act(net, id)));
+    let it = own();
     handler.on_data = Some(Box::new(move |net, id, data| it.borrow_mut().data(net, id, data)));
     let it = own();
     handler.on_writable = Some(Box::new(move |net, id| it.borrow_mut().act(net, id)));
     let it = own();
     handler.on_read_closed = Some(Box::new(move |net, id, _| {
         it.borrow_mut().act(net, id);
-        net.close(id);
+        // It may go on writing, until something else ends it.
+        if it.borrow_mut().acts.pop().is_none_or(|stays| stays < 128) {
+            net.close(id);
+        }
+    }));
+    let it = own();
+    handler.on_timer = Some(Box::new(move |net, _, token| {
+        let cast = &mut *it.borrow_mut();
+        match ConnId::from_bits(token) {
+            Some(id) => {
+                assert!(net.is_open(id), "C10: {id} is closed, and its timer fires");
+                cast.act(net, id);
+            }
+            None => cast.act_elsewhere(net),
+        }
     }));
     let it = own();
     handler.on_release = Some(Box::new(move |net, id, detached| {
@@ -172,6 +207,8 @@ fn install(rig: &mut Rig, cast: &Rc<RefCell<Cast>>) {
     let it = own();
     handler.on_close = Some(Box::new(move |net, id, _| {
         let cast = &mut *it.borrow_mut();
+        cast.act(net, id);
+        cast.act_elsewhere(net);
         let number = cast.numbers.remove(&id).expect("it was met");
         cast.streams[number].is_open = cast.numbers.values().any(|other| *other == number);
         let stats = net.conn_stats(id).expect("getters work in on_close");
@@ -183,7 +220,7 @@ impl Story {
     fn step(&mut self, choices: &mut Choices<'_>) {
         let (what, which) = (choices.byte() % 16, choices.below(CONNS_MAX.max(1)));
         match what {
-            0 => self.dial(),
+            0 => self.meet(choices),
             1..=4 => _ = self.rig.turn(),
             5 => {
                 self.rig.advance(choices.span(30));
@@ -196,13 +233,32 @@ impl Story {
         }
     }
 
-    fn dial(&mut self) {
+    fn meet(&mut self, choices: &mut Choices<'_>) {
         let met = self.cast.borrow().streams.len();
         // One after the other, so that it is known who is who.
-        if self.peers.len() == met && self.rig.event_loop.net().stats().connections < CONNS_MAX {
-            let peer = self.rig.dial();
-            self.peers.push((peer, 0, false));
+        if self.peers.len() > met || self.rig.event_loop.net().stats().connections >= CONNS_MAX {
+            return;
         }
+        let peer = match choices.byte() % 4 {
+            0 => self.connect_to_somebody(),
+            1 => {
+                let nobody = self.rig.refusing();
+                let net = self.rig.event_loop.net();
+                let id = net.connect(nobody).expect("there is room");
+                self.cast.borrow_mut().met(id);
+                None
+            }
+            _ => Some(self.rig.dial()),
+        };
+        self.peers.push(OtherEnd { peer, sent: 0, is_over: peer.is_none() });
+    }
+
+    fn connect_to_somebody(&mut self) -> Option<Peer> {
+        let server = self.rig.server();
+        let id = self.rig.event_loop.net().connect(server).expect("there is room");
+        self.cast.borrow_mut().met(id);
+        _ = self.rig.turn();
+        self.rig.server_peer(server)
     }
 
     fn at_handler(&mut self, which: usize, choices: &mut Choices<'_>) {
@@ -216,15 +272,14 @@ impl Story {
 
     fn at_peer(&mut self, which: usize, what: u8, choices: &mut Choices<'_>) {
         let met = self.cast.borrow().streams.len();
-        let Some((peer, sent, is_over)) = self.peers.get_mut(which) else { return };
-        if *is_over || which >= met {
-            return;
-        }
+        let mut talking = self.peers[..met].iter_mut().enumerate().filter(|(_, end)| !end.is_over);
+        let Some((number, OtherEnd { peer, sent, is_over })) = talking.nth(which) else { return };
+        let Some(peer) = peer else { return };
         let (world, scripted) = (self.rig.world(), self.rig.scripted(*peer));
         match what {
             10 | 11 => {
                 let len = 1 + choices.below(3000);
-                world.send(scripted, &bytes_at(which, *sent, len));
+                world.send(scripted, &bytes_at(number, *sent, len));
                 *sent += len;
             }
             12 => world.set_window(scripted, choices.below(9000)),
@@ -243,9 +298,10 @@ impl Story {
 
     fn check(&mut self) {
         let cast = self.cast.borrow();
-        for (number, (peer, sent, _)) in self.peers.iter().enumerate() {
+        for (number, OtherEnd { peer, sent, .. }) in self.peers.iter().enumerate() {
             let Some(stream) = cast.streams.get(number) else { continue };
             assert!(stream.consumed <= *sent, "more is consumed than was sent");
+            let Some(peer) = peer else { continue };
             let received = self.rig.received(*peer);
             assert!(received.len() <= stream.wrote, "more has arrived than was written");
             assert!(received == bytes_at(number, 0, received.len()), "C7: at peer {number}");
