@@ -85,9 +85,11 @@ impl Chaos {
         Chaos { seed, faults: Faults::mild(), share, port: None, fail_call: None }
     }
 
-    /// Sets which faults, and how likely each is, per opportunity: per receive, per send, per
-    /// accept, per wait ([`Fault::Reset`]: one connection, per wait). Default: [`Faults::mild`],
-    /// which ends no connection.
+    /// Sets which faults, and how likely each is, per opportunity: per receive, send, accept or
+    /// connect the ones of these calls; per wait [`Fault::WaitInterrupted`],
+    /// [`Fault::SplitBatch`], [`Fault::ShuffledBatch`], [`Fault::ClockStepBack`], and for one
+    /// connection [`Fault::Reset`], [`Fault::SpuriousEvent`] and [`Fault::StaleEvent`]; per event
+    /// [`Fault::DelayedEvent`]. Default: [`Faults::mild`], which ends no connection.
     ///
     /// With a probability of 1 for [`Fault::ReadBlocked`], [`Fault::WriteBlocked`],
     /// [`Fault::WaitInterrupted`] or [`Fault::AcceptError`] nothing ever comes through.
