@@ -40,7 +40,9 @@ impl Net {
     ///
     /// # Re-entrancy
     ///
-    /// Within `on_data` of the same connection it stops delivery at once.
+    /// Within `on_data` of the same connection it stops delivery at once. Who pauses there without
+    /// consuming anything is shown the same bytes by each resume, before there is anything new: to
+    /// wait for the rest of a message, return without a pause.
     ///
     /// # Examples
     ///
