@@ -43,14 +43,12 @@ impl Lag {
     /// Returns what 99 of 100 do not exceed.
     pub(crate) fn p99_ms(&self) -> f64 {
         let total: u64 = self.buckets.iter().map(|count| u64::from(*count)).sum();
-        let mut beyond = total / 100;
-        for (index, count) in self.buckets.iter().enumerate().rev() {
-            match beyond.checked_sub(u64::from(*count)) {
-                Some(left) if *count == 0 || left > 0 => beyond = left,
-                _ => return (upper_us(index).min(self.max_us)) as f64 / 1e3,
-            }
-        }
-        0.0
+        let mut counted = 0;
+        let reached = self.buckets.iter().position(|count| {
+            counted += u64::from(*count);
+            counted > 0 && counted >= total - total / 100
+        });
+        reached.map_or(0.0, |index| upper_us(index).min(self.max_us) as f64 / 1e3)
     }
 }
 

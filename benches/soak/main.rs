@@ -9,9 +9,12 @@
 
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused, reason = "it reads proc(5)"))]
 
+mod chance;
 mod crowd;
 mod lag;
 mod process;
+#[path = "../../tests/support/random.rs"]
+#[allow(unused_imports, reason = "its tests are compiled without a harness")]
 mod random;
 mod report;
 mod roles;

@@ -202,7 +202,7 @@ impl Report {
         );
         if self.minutes >= SLOPE_MINUTES_MIN {
             self.check("memory grows", memory <= SLOPE_MAX_MIB_H);
-            // Half of what there is on average: the load goes up and down.
+            // A quarter of what there is on average: the load goes up and down.
             let mean = self.descriptors.iter().sum::<f64>() / self.descriptors.len() as f64;
             self.check("descriptors grow", descriptors.abs() <= mean / 4.0);
         }

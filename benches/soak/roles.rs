@@ -1,6 +1,6 @@
 //! Who is at the other end, and for what reasons such a connection may end.
 
-use hotloop::{CloseReason, LimitKind, TimeoutKind};
+use hotloop::{CloseReason, ClosesByReason};
 
 /// What a client is there for. Whoever connects tells it in the first frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,7 +127,7 @@ impl Role {
     pub(crate) fn judge(self, end: End, reason: CloseReason, now: Circumstances) -> Verdict {
         let (_, _, accepted, made) = TABLE[usize::from(self.code())];
         let usual = if end == End::Accepted { accepted } else { made };
-        let name = reason_name(reason);
+        let name = ClosesByReason::name(reason);
         if usual.contains(&name) || (now.draining && DRAINING.contains(&name)) {
             Verdict::Expected
         } else if now.chaos && INJECTED.contains(&name) {
@@ -143,29 +143,4 @@ impl Role {
 pub(crate) struct Circumstances {
     pub(crate) draining: bool,
     pub(crate) chaos: bool,
-}
-
-/// Returns the name of a reason, as metrics have it.
-pub(crate) fn reason_name(reason: CloseReason) -> &'static str {
-    match reason {
-        CloseReason::PeerClosed => "peer_closed",
-        CloseReason::Reset => "reset",
-        CloseReason::LocalClose => "local_close",
-        CloseReason::LocalAbort => "local_abort",
-        CloseReason::Timeout(TimeoutKind::Connect) => "timeout_connect",
-        CloseReason::Timeout(TimeoutKind::Idle) => "timeout_idle",
-        CloseReason::Timeout(TimeoutKind::WriteStall) => "timeout_write_stall",
-        CloseReason::Timeout(TimeoutKind::Linger) => "timeout_linger",
-        CloseReason::Timeout(TimeoutKind::Kernel) => "timeout_kernel",
-        CloseReason::Limit(LimitKind::Outbound) => "limit_outbound",
-        CloseReason::Limit(LimitKind::Inbound) => "limit_inbound",
-        CloseReason::Limit(LimitKind::Buffers) => "limit_buffers",
-        CloseReason::Limit(LimitKind::Linger) => "limit_linger",
-        CloseReason::ConnectFailed(_) => "connect_failed",
-        CloseReason::Io(_) => "io",
-        CloseReason::HandlerPanicked => "handler_panicked",
-        CloseReason::Released => "released",
-        CloseReason::Shutdown => "shutdown",
-        _ => "one that is not known",
-    }
 }

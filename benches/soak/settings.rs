@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) minutes: u32,
-    /// 100 is about a quarter of a core.
+    /// 100 is about an eighth of a core.
     pub(crate) load_percent: u32,
     pub(crate) seed: u64,
     /// What `HOTLOOP_CHAOS` holds, if it is set: connections may then end by faults, too.
@@ -17,7 +17,7 @@ pub(crate) struct Settings {
 
 pub(crate) const USAGE: &str = "usage: cargo bench --bench soak -- MINUTES [--load PERCENT]
   MINUTES         how long, 1 if left out
-  --load PERCENT  how much of the usual load, 1 to 1000; 100 is a quarter of a core
+  --load PERCENT  how much of the usual load, 1 to 1000; 100 is an eighth of a core
 HOTLOOP_SEED=N draws what N draws; HOTLOOP_CHAOS=... adds faults; HOTLOOP_BACKEND=... is heeded";
 
 impl Settings {

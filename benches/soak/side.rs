@@ -5,10 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use hotloop::sim::FaultCounts;
-use hotloop::{CloseReason, ConnId, LoopStats, Net, Time, TimerId};
+use hotloop::{CloseReason, ClosesByReason, ConnId, LoopStats, Net, Time, TimerId};
 
 use crate::lag::Lag;
-use crate::roles::{Circumstances, End, Role, Verdict, reason_name};
+use crate::roles::{Circumstances, End, Role, Verdict};
 use crate::wire::{Fault, whole_bytes};
 
 /// Unexpected ends that are printed one by one; the others are counted.
@@ -144,7 +144,7 @@ impl Side {
         reason: CloseReason,
         now: Circumstances,
     ) {
-        *self.ends.entry((role, reason_name(reason), end)).or_default() += 1;
+        *self.ends.entry((role, ClosesByReason::name(reason), end)).or_default() += 1;
         match role.judge(end, reason, now) {
             Verdict::Expected => {}
             Verdict::Injected => self.injected += 1,

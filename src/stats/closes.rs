@@ -68,6 +68,12 @@ impl ClosesByReason {
         NAMES.iter().copied().zip(self.0.iter().copied())
     }
 
+    /// Returns the name that [`iter`](Self::iter) gives a reason: `timeout_idle` for
+    /// `CloseReason::Timeout(TimeoutKind::Idle)`.
+    pub fn name(reason: CloseReason) -> &'static str {
+        NAMES[position(reason)]
+    }
+
     /// Counts one.
     pub(crate) fn add(&mut self, reason: CloseReason) {
         self.0[position(reason)] += 1;
@@ -186,6 +192,7 @@ mod tests {
             assert_eq!(closes.total(), index as u64 + 1);
             let (name, count) = closes.iter().nth(index).expect("as many as there are reasons");
             assert_eq!((name, count), (&*snake_case(reason), 1));
+            assert_eq!(ClosesByReason::name(reason), name);
         }
     }
 

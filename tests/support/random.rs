@@ -1,5 +1,7 @@
 //! The chance of the programs: SplitMix64, of its own, so that a seed makes the same program
 //! whatever the simulator draws.
+#![allow(dead_code, unreachable_pub, reason = "each of the binaries it is in uses a part")]
+#![allow(clippy::cast_possible_truncation, reason = "what is drawn is below a bound that fits")]
 
 pub struct Random(u64);
 

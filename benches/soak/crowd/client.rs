@@ -66,9 +66,9 @@ impl Client {
         if self.role == Role::Vanishes {
             return net.abort(conn);
         }
-        if self.role == Role::Garbage && common.random.per_mille(500) {
-            let len = common.random.within(1..2000);
-            net.write(conn, common.noise(len));
+        if self.role == Role::Garbage && common.chance.per_mille(500) {
+            let len = common.chance.within(1..2000);
+            net.write(conn, common.chance.noise(len));
             return;
         }
         let group = u8::try_from(self.group).expect("there are few");
@@ -78,7 +78,7 @@ impl Client {
             Role::Closes | Role::Asks | Role::HalfCloses => self.chat(net, conn, common),
             Role::Aborts => {
                 self.chat(net, conn, common);
-                if common.random.per_mille(500) {
+                if common.chance.per_mille(500) {
                     net.abort(conn);
                 }
             }
@@ -94,12 +94,12 @@ impl Client {
                 self.on_writable(net, conn, common);
             }
             Role::Garbage => {
-                let len = common.random.within(1..2000);
-                net.write(conn, common.noise(len));
+                let len = common.chance.within(1..2000);
+                net.write(conn, common.chance.noise(len));
             }
             Role::TooLong => {
                 let len = u32::try_from(BODY_MAX_BYTES).expect("it is short");
-                net.write_vectored(conn, &[&len.to_be_bytes(), common.noise(20 << 10)]);
+                net.write_vectored(conn, &[&len.to_be_bytes(), common.chance.noise(20 << 10)]);
             }
             _ => {}
         }
@@ -114,13 +114,13 @@ impl Client {
         if self.echoes.len() + self.relays.len() >= PENDING_MAX {
             return;
         }
-        let len = match common.random.within(0..100) {
+        let len = match common.chance.within(0..100) {
             0 => BODY_MAX_BYTES,
-            1..10 => common.random.within(0..16_000),
-            _ => common.random.within(0..500),
+            1..10 => common.chance.within(0..16_000),
+            _ => common.chance.within(0..500),
         };
-        let body = common.noise(len).to_vec();
-        if len < 500 && common.random.per_mille(200) {
+        let body = common.chance.noise(len).to_vec();
+        if len < 500 && common.chance.per_mille(200) {
             let seq = self.seq;
             if self.send(net, conn, (Kind::Relay, &body)) {
                 self.relays.insert(seq, body);
@@ -132,9 +132,9 @@ impl Client {
 
     /// A few messages, and those that go then say so.
     fn chat(&mut self, net: &mut Net, conn: ConnId, common: &mut Common) {
-        for _ in 0..common.random.within(1..8) {
-            let len = common.random.within(0..3000);
-            let body = common.noise(len).to_vec();
+        for _ in 0..common.chance.within(1..8) {
+            let len = common.chance.within(0..3000);
+            let body = common.chance.noise(len).to_vec();
             self.echo(net, conn, body);
         }
         if self.role == Role::HalfCloses {
@@ -170,7 +170,7 @@ impl Client {
 
     pub(super) fn on_writable(&mut self, net: &mut Net, conn: ConnId, common: &mut Common) {
         while self.burst > 0 {
-            let body = common.noise(BURST_BODY_BYTES).to_vec();
+            let body = common.chance.noise(BURST_BODY_BYTES).to_vec();
             if !self.echo(net, conn, body) {
                 return;
             }
@@ -190,24 +190,24 @@ impl Client {
     ) -> usize {
         let mut frames = FRAMING.frames(data);
         for frame in &mut frames {
-            let payload = match frame {
-                Ok(payload) => payload,
-                Err(_) => {
-                    self.wrong(net, conn, Fault::Form, common);
-                    break;
-                }
-            };
-            let heard = self.streams.check(payload).and_then(|frame| self.hear(frame));
-            if let Err(fault) = heard {
-                self.wrong(net, conn, fault, common);
+            let payload = frame.map_err(|_| Fault::Form);
+            if let Err(fault) = payload.and_then(|payload| self.on_frame(payload, common)) {
+                common.side.stream_fault(conn, self.role, fault);
+                net.abort(conn);
                 break;
             }
-            self.streams.take(payload);
-            common.side.checked(payload);
         }
         let consumed = frames.consumed();
         self.go_on(net, conn, consumed, common);
         consumed
+    }
+
+    fn on_frame(&mut self, payload: &[u8], common: &mut Common) -> Result<(), Fault> {
+        let frame = self.streams.check(payload)?;
+        self.hear(frame)?;
+        self.streams.take(payload);
+        common.side.checked(payload);
+        Ok(())
     }
 
     /// Checks what one frame says.
@@ -245,11 +245,6 @@ impl Client {
         }
     }
 
-    fn wrong(&mut self, net: &mut Net, conn: ConnId, fault: Fault, common: &mut Common) {
-        common.side.stream_fault(conn, self.role, fault);
-        net.abort(conn);
-    }
-
     /// Does what comes next, now that something was heard.
     fn go_on(&mut self, net: &mut Net, conn: ConnId, consumed: usize, common: &mut Common) {
         let has_heard_all = self.echoes.is_empty() && self.burst == 0 && self.streamed == 0;
@@ -259,7 +254,7 @@ impl Client {
                 net.close(conn);
             }
             Role::Asks | Role::Burst if has_heard_all && !self.said_bye => self.bye(net, conn),
-            Role::Aborts if common.random.per_mille(500) => net.abort(conn),
+            Role::Aborts if common.chance.per_mille(500) => net.abort(conn),
             Role::Aborts if has_heard_all => self.chat(net, conn, common),
             // One piece at a time: the next one when its turn has come. After a part of a frame it
             // has to read on, or it would be shown the same part for ever.

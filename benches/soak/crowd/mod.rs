@@ -12,7 +12,7 @@ use hotloop::{
     TimerId,
 };
 
-use crate::random::Random;
+use crate::chance::Chance;
 use crate::roles::{End, Role};
 use crate::server::{Addrs, GROUPS};
 use crate::settings::Settings;
@@ -54,15 +54,7 @@ const WAVE: u64 = 2;
 struct Common {
     shared: Arc<Shared>,
     side: Side,
-    random: Random,
-    noise: Vec<u8>,
-}
-
-impl Common {
-    fn noise(&mut self, len: usize) -> &[u8] {
-        let from = self.random.within(0..self.noise.len() - len);
-        &self.noise[from..from + len]
-    }
+    chance: Chance,
 }
 
 /// A loop of clients that does not run yet.
@@ -77,12 +69,10 @@ impl Crowd {
         addrs: Addrs,
         settings: &Settings,
     ) -> io::Result<Crowd> {
-        let mut random = Random::new(settings.seed ^ 0x5eed_c11e);
         let common = Common {
             shared: Arc::clone(shared),
             side: Side::new("clients"),
-            noise: random.bytes(2 * FRAME_MAX_BYTES),
-            random,
+            chance: Chance::new(settings.seed ^ 0x5eed_c11e, FRAME_MAX_BYTES),
         };
         let load = settings.load_percent as usize;
         let clients = Clients {
@@ -143,10 +133,10 @@ impl Clients {
             self.come(net, Role::Steady);
         }
         for (role, rate) in COMING {
-            if self.conns.len() < CLIENTS_MAX && self.common.random.within(0..10_000) < rate {
+            if self.conns.len() < CLIENTS_MAX && self.common.chance.within(0..10_000) < rate {
                 // At a higher load, several at once.
                 let whole = self.load / 100;
-                let more = usize::from(self.common.random.within(0..100) < self.load % 100);
+                let more = usize::from(self.common.chance.within(0..100) < self.load % 100);
                 (0..whole + more).for_each(|_| self.come(net, role));
             }
         }
@@ -183,7 +173,7 @@ impl Clients {
             Err(_) if self.common.shared.chaos => return,
             Err(error) => return self.common.side.fault("connect", &error.to_string()),
         };
-        let group = self.common.random.within(0..GROUPS);
+        let group = self.common.chance.within(0..GROUPS);
         self.conns.insert(conn, Client::new(role, self.next, group));
         // The server's own connections have the upper half.
         self.next = (self.next + 1) & (u32::MAX >> 1);
@@ -200,7 +190,7 @@ impl Clients {
             }
             Role::Idle | Role::Garbage | Role::TooLong => (self.addrs.strict, options),
             Role::Slow => (self.addrs.patient, options),
-            Role::Steady if self.common.random.per_mille(500) => (self.addrs.patient, options),
+            Role::Steady if self.common.chance.per_mille(500) => (self.addrs.patient, options),
             _ => (self.addrs.main, options),
         }
     }

@@ -36,7 +36,7 @@ impl Server {
         self.common.groups.leave(conn, session.group);
         self.common.sessions.remove(&session.number);
         let loose = Loose { detached, session };
-        if self.common.random.per_mille(500) {
+        if self.common.chance.per_mille(500) {
             self.adopt(net, loose);
         } else {
             self.loose.push(loose);

@@ -20,7 +20,7 @@ use hotloop::{
 pub(crate) use doors::Addrs;
 pub(crate) use groups::GROUPS;
 
-use crate::random::Random;
+use crate::chance::Chance;
 use crate::roles::{End, Role};
 use crate::side::{Count, Phase, Shared, Side, publish};
 use crate::wire::FRAME_MAX_BYTES;
@@ -52,19 +52,10 @@ pub(crate) struct Post {
 struct Common {
     shared: Arc<Shared>,
     side: Side,
-    random: Random,
-    noise: Vec<u8>,
+    chance: Chance,
     sessions: HashMap<u32, ConnId>,
     groups: Groups,
     requests: Vec<Request>,
-}
-
-impl Common {
-    /// Returns some bytes that look like any others.
-    fn noise(&mut self, len: usize) -> &[u8] {
-        let from = self.random.within(0..self.noise.len() - len);
-        &self.noise[from..from + len]
-    }
 }
 
 enum Link {
@@ -102,13 +93,12 @@ impl Ready {
         let net = event_loop.net();
         let doors = Doors::open(net)?;
         let (mailbox, inbox) = net.mailbox(64)?;
-        let (addrs, mut random) = (doors.addrs, Random::new(seed));
+        let addrs = doors.addrs;
         let upstream = Upstream::new(doors.back, seed)?;
         let common = Common {
             shared: Arc::clone(shared),
             side: Side::new("server"),
-            noise: random.bytes(2 * FRAME_MAX_BYTES),
-            random,
+            chance: Chance::new(seed, FRAME_MAX_BYTES),
             sessions: HashMap::new(),
             groups: Groups::new(),
             requests: Vec::new(),
@@ -188,7 +178,7 @@ impl Server {
 
     /// Sends the same to all members of a group.
     fn broadcast(&mut self, net: &mut Net, group: usize) {
-        let body = self.common.noise(200).to_vec();
+        let body = self.common.chance.noise(200).to_vec();
         let (frame, members) = self.common.groups.next(group, &body);
         for member in &members {
             let Some(Link::Session(session)) = self.links.get_mut(*member) else { continue };
@@ -351,7 +341,7 @@ impl Server {
             Phase::Load => {
                 self.hand_over(net);
                 self.halt(net);
-                let group = self.common.random.within(0..GROUPS);
+                let group = self.common.chance.within(0..GROUPS);
                 self.common.groups.restart(net, group);
             }
             Phase::Drain => self.unhalt(net),
@@ -385,7 +375,7 @@ impl Server {
             _ => None,
         };
         let candidates = self.links.iter().filter_map(fits).count();
-        let drawn = self.common.random.within(0..candidates.max(1));
+        let drawn = self.common.chance.within(0..candidates.max(1));
         self.links.iter().filter_map(fits).nth(drawn)
     }
 }

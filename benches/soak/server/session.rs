@@ -40,12 +40,11 @@ pub(super) struct Session {
     timer: Option<TimerId>,
 }
 
-/// What became of a frame.
+/// What became of a frame with which nothing is wrong.
 enum Served {
     Yes,
     /// There is no room for the answer: the same frame has to come again.
     NoRoom,
-    Wrong(Fault),
 }
 
 impl Session {
@@ -80,33 +79,36 @@ impl Session {
     ) -> usize {
         let mut frames = FRAMING.frames(data);
         while let Some(frame) = frames.next() {
-            let payload = match frame {
-                Ok(payload) => payload,
-                Err(_) => {
-                    self.wrong(net, conn, Fault::Form, common);
-                    break;
-                }
-            };
-            let served = match self.streams.check(payload) {
-                Ok(frame) => self.serve(net, conn, frame, common),
-                Err(fault) => Served::Wrong(fault),
-            };
-            match served {
-                Served::Yes => {
-                    self.streams.take(payload);
-                    common.side.checked(payload);
-                }
-                Served::NoRoom => {
+            let payload = frame.map_err(|_| Fault::Form);
+            match payload.and_then(|payload| self.on_frame(net, conn, payload, common)) {
+                Ok(Served::Yes) => {}
+                Ok(Served::NoRoom) => {
                     frames.put_back();
                     net.pause_reading(conn);
                 }
-                Served::Wrong(fault) => self.wrong(net, conn, fault, common),
+                Err(fault) => self.wrong(net, conn, fault, common),
             }
             if !net.is_reading(conn) {
                 break;
             }
         }
         frames.consumed()
+    }
+
+    fn on_frame(
+        &mut self,
+        net: &mut Net,
+        conn: ConnId,
+        payload: &[u8],
+        common: &mut Common,
+    ) -> Result<Served, Fault> {
+        let frame = self.streams.check(payload)?;
+        let served = self.serve(net, conn, frame, common)?;
+        if let Served::Yes = served {
+            self.streams.take(payload);
+            common.side.checked(payload);
+        }
+        Ok(served)
     }
 
     fn wrong(&mut self, net: &mut Net, conn: ConnId, fault: Fault, common: &mut Common) {
@@ -116,7 +118,7 @@ impl Session {
         } else {
             common.side.stream_fault(conn, self.role, fault);
         }
-        if common.random.per_mille(500) { net.abort(conn) } else { net.close(conn) }
+        hang_up(net, conn, common);
     }
 
     fn serve(
@@ -125,42 +127,49 @@ impl Session {
         conn: ConnId,
         frame: Frame<'_>,
         common: &mut Common,
-    ) -> Served {
+    ) -> Result<Served, Fault> {
         match frame.kind {
-            Kind::Hello if self.role == Role::Unknown => self.hello(net, conn, frame.body, common),
-            _ if self.role == Role::Unknown || self.said_bye => Served::Wrong(Fault::Order),
-            Kind::Echo => self.echo(net, conn, frame, common),
+            Kind::Hello if self.role == Role::Unknown => {
+                self.hello(net, conn, frame.body, common)?;
+            }
+            _ if self.role == Role::Unknown || self.said_bye => return Err(Fault::Order),
+            Kind::Echo => return Ok(self.echo(net, conn, frame, common)),
             Kind::Relay => {
                 let body = frame.body.to_vec();
                 common.requests.push(Request { session: self.number, seq: frame.seq, body });
                 self.relays += 1;
-                Served::Yes
             }
             Kind::Stream => {
                 self.stream_left += number(frame.body).unwrap_or(1);
                 self.pump(net, conn, common);
-                Served::Yes
             }
             Kind::Bye => self.bye(net, conn, common),
-            _ => Served::Wrong(Fault::Order),
+            _ => return Err(Fault::Order),
         }
+        Ok(Served::Yes)
     }
 
-    fn hello(&mut self, net: &mut Net, conn: ConnId, body: &[u8], common: &mut Common) -> Served {
+    fn hello(
+        &mut self,
+        net: &mut Net,
+        conn: ConnId,
+        body: &[u8],
+        common: &mut Common,
+    ) -> Result<(), Fault> {
         let (Some(session), Some(&[role, group])) = (number(body), body.get(4..)) else {
-            return Served::Wrong(Fault::Form);
+            return Err(Fault::Form);
         };
-        let Some(role) = Role::from_code(role) else { return Served::Wrong(Fault::Form) };
+        let role = Role::from_code(role).ok_or(Fault::Form)?;
         (self.number, self.role, self.group) = (session, role, usize::from(group));
         self.streams.meet(session);
         match role {
-            Role::Upstream => self.patience = common.random.within(50..300),
-            Role::Feed => self.patience = common.random.within(20..60),
+            Role::Upstream => self.patience = common.chance.within(50..300),
+            Role::Feed => self.patience = common.chance.within(20..60),
             Role::Steady => drop(net.set_idle_timeout(conn, Duration::from_secs(60))),
             _ => {}
         }
         self.settle(net, conn, common);
-        Served::Yes
+        Ok(())
     }
 
     /// Takes its place: after the first frame, and after it has been through other hands.
@@ -182,11 +191,7 @@ impl Session {
         common: &mut Common,
     ) -> Served {
         if self.patience == 0 {
-            if common.random.per_mille(500) {
-                net.abort(conn);
-            } else {
-                net.close(conn);
-            }
+            hang_up(net, conn, common);
             return Served::Yes;
         }
         self.patience -= 1;
@@ -203,22 +208,21 @@ impl Session {
         }
     }
 
-    fn bye(&mut self, net: &mut Net, conn: ConnId, common: &mut Common) -> Served {
+    fn bye(&mut self, net: &mut Net, conn: ConnId, common: &mut Common) {
         self.said_bye = true;
         if self.role == Role::HalfCloses {
-            return Served::Yes;
+            return;
         }
         self.send(net, conn, (Kind::Bye, 0, &[]));
         if !matches!(self.role, Role::Asks | Role::Burst) {
-            return Served::Yes;
+            return;
         }
-        if self.owed.is_empty() && common.random.per_mille(500) {
+        if self.owed.is_empty() && common.chance.per_mille(500) {
             net.shutdown(conn);
         } else {
             self.closing = true;
             self.pump(net, conn, common);
         }
-        Served::Yes
     }
 
     /// Sends a frame, at once or when there is room.
@@ -239,7 +243,7 @@ impl Session {
             self.owed.pop_front();
         }
         while self.stream_left > 0 {
-            let body = common.noise(STREAM_BODY_BYTES);
+            let body = common.chance.noise(STREAM_BODY_BYTES);
             let sent = self.streams.send(net, conn, (Kind::Stream, self.stream_left, body));
             if !sent.is_taken() {
                 return;
@@ -286,7 +290,7 @@ impl Session {
             net.cancel_timer(timer);
             common.side.count(Count::TimersRestarted);
         }
-        let delay = Duration::from_millis(common.random.within(50..1000) as u64);
+        let delay = Duration::from_millis(common.chance.within(50..1000) as u64);
         self.timer = net.start_conn_timer(conn, delay, conn.to_bits());
     }
 
@@ -304,4 +308,9 @@ impl Session {
         self.send(net, conn, (Kind::Nudge, 0, b"there?"));
         self.restart_timer(net, conn, common);
     }
+}
+
+/// Ends a connection in one of the two ways.
+fn hang_up(net: &mut Net, conn: ConnId, common: &mut Common) {
+    if common.chance.per_mille(500) { net.abort(conn) } else { net.close(conn) }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hotloop::client::{Backoff, Ended, Opened, Pool, PoolOptions, Redial, Redialled, Taken};
-use hotloop::{CloseReason, ConnId, Net, Sent};
+use hotloop::{CloseReason, ConnId, Net};
 
 use super::session::Request;
 use super::{Link, Server};
@@ -162,8 +162,8 @@ impl Server {
     pub(super) fn feed(&mut self, net: &mut Net) {
         let Some(conn) = self.upstream.feed.conn() else { return };
         let Some(Link::Feed(line)) = self.links.get_mut(conn) else { return };
-        let body = self.common.noise(300);
-        if line.streams.send(net, conn, (Kind::Echo, line.seq, body)) == Sent::Queued {
+        let body = self.common.chance.noise(300);
+        if line.streams.send(net, conn, (Kind::Echo, line.seq, body)).is_taken() {
             line.seq = line.seq.wrapping_add(1);
         }
     }
