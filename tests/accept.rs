@@ -539,19 +539,10 @@ fn a_taken_ports_error_has_the_systems_own_as_its_source(kind: Kind) {
 /// `SO_REUSEPORT`, socket(7): the kernel spreads what comes.
 #[cfg(unix)]
 fn two_loops_share_a_port_if_both_say_so(kind: Kind) {
-    use hotloop::{ConnId, Handler, Loop, Net};
-
-    struct Swallow;
-
-    impl Handler for Swallow {
-        fn on_data(&mut self, _: &mut Net, _: ConnId, data: &[u8]) -> usize {
-            data.len()
-        }
-    }
-
     let shared = || ListenOptions::default().reuse_port(true);
     let mut rig = Rig::listening(kind, Config::default(), shared());
-    let mut other = Loop::new(kind.real(Config::default())).expect("a loop");
+    let mut other = hotloop::Loop::new(kind.real(Config::default())).expect("a loop");
+    let mut swallow = support::Recorder::default();
     let error = other.net().listen(rig.addr).expect_err("it is taken");
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     let listener = other.net().listen_with(rig.addr, shared()).expect("it is shared");
@@ -560,7 +551,7 @@ fn two_loops_share_a_port_if_both_say_so(kind: Kind) {
         rig.dial();
     }
     rig.until("all of them", |rig| {
-        other.turn(&mut Swallow, Duration::ZERO).expect("it runs");
+        other.turn(&mut swallow, Duration::ZERO).expect("it runs");
         rig.handler.accepted.len() as u64 + other.net().stats().accepted == 64
     });
 }

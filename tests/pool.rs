@@ -43,6 +43,13 @@ impl Story {
         Story::to(rig, server, options)
     }
 
+    /// One whose connects are refused.
+    fn to_nobody(kind: Kind, options: PoolOptions) -> Story {
+        let mut rig = Rig::new(kind);
+        let nobody = rig.refusing();
+        Story::to(rig, nobody, options)
+    }
+
     fn to(mut rig: Rig, server: SocketAddr, options: PoolOptions) -> Story {
         let pool = Rc::new(RefCell::new(Pool::new(server, options).expect("an address")));
         let told = Rc::new(RefCell::new(Told::default()));
@@ -375,9 +382,7 @@ fn one_that_is_not_to_be_kept_serves_a_request_that_waits(kind: Kind) {
 }
 
 fn failed_connects_fail_the_requests_they_were_begun_for(kind: Kind) {
-    let mut rig = Rig::new(kind);
-    let nobody = rig.refusing();
-    let mut story = Story::to(rig, nobody, options().conns_max(1));
+    let mut story = Story::to_nobody(kind, options().conns_max(1));
     assert_eq!((story.take(1), story.take(2)), (Taken::Waits, Taken::Waits));
     story.until(|story| story.told.borrow().ended.len() == 2);
     let ended: Vec<_> = story.told.borrow().ended.iter().map(|(_, end)| end.clone()).collect();
@@ -501,11 +506,9 @@ fn a_clear_closes_the_idle_ones_and_gives_up_the_next_try(kind: Kind) {
     assert!(story.rig.event_loop.net().stats().timers < timers, "its idle timeout goes, too");
     assert_eq!(story.counts().1, 0);
 
-    let mut rig = Rig::new(kind);
-    let nobody = rig.refusing();
     let hour = Duration::from_secs(3600);
     let patient = options().conns_max(1).backoff(Backoff::new(hour, hour));
-    let mut story = Story::to(rig, nobody, patient);
+    let mut story = Story::to_nobody(kind, patient);
     assert_eq!((story.take(1), story.take(2)), (Taken::Waits, Taken::Waits));
     story.until(|story| story.told.borrow().ended.len() == 1);
     assert_eq!(story.rig.event_loop.net().stats().timers, 1, "for the next try");
@@ -515,10 +518,8 @@ fn a_clear_closes_the_idle_ones_and_gives_up_the_next_try(kind: Kind) {
 }
 
 fn two_connects_that_fail_are_followed_by_one_delay(kind: Kind) {
-    let mut rig = Rig::new(kind);
-    let nobody = rig.refusing();
     let hour = Duration::from_secs(3600);
-    let mut story = Story::to(rig, nobody, options().backoff(Backoff::new(hour, hour)));
+    let mut story = Story::to_nobody(kind, options().backoff(Backoff::new(hour, hour)));
     for request in 1..=3 {
         assert_eq!(story.take(request), Taken::Waits);
     }

@@ -17,7 +17,6 @@ mod support;
 
 #[path = "../support/leave_out.rs"]
 mod leave_out;
-#[allow(dead_code, reason = "a part is used")]
 #[path = "../support/random.rs"]
 mod random;
 

@@ -5,7 +5,6 @@
 
 #[path = "../support/bodies/mod.rs"]
 mod bodies;
-#[allow(dead_code, reason = "a part is used")]
 #[path = "../support/random.rs"]
 mod random;
 #[allow(unused_macros, reason = "no body runs on every backend")]

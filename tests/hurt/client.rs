@@ -7,9 +7,10 @@ use hotloop::client::{Backoff, Redial, Redialled};
 use hotloop::{CloseReason, ConnId, ConnMap, Handler, Inbox, Net, Sent, TimerId};
 
 use crate::groups::{Fate, GROUPS, Group};
+use crate::random::Random;
 use crate::report::{Ended, Report};
 use crate::side::{PATIENCE_TICKS, Side, Stop};
-use crate::stream::{Chance, FRAMING, Kind, Stream, digest};
+use crate::stream::{FRAMING, Kind, Stream, body, digest};
 
 /// How many turns a slow reader does not read.
 const PAUSE_TURNS: u64 = 10;
@@ -20,7 +21,7 @@ pub(crate) struct Client {
     dials: Vec<Redial>,
     links: ConnMap<Link>,
     tags: u64,
-    chance: Chance,
+    random: Random,
     ticks: u64,
     stopped_at: Option<u64>,
     report: Report,
@@ -60,7 +61,7 @@ impl Client {
             dials: groups.zip(0..).map(|(group, seed)| dial(group, seed)).collect(),
             links: ConnMap::new(),
             tags: 0,
-            chance: Chance(2),
+            random: Random::new(2),
             ticks: 0,
             stopped_at: None,
             report: Report::new("client"),
@@ -72,7 +73,7 @@ impl Client {
         self.report.totals(&net.stats());
         for (conn, link) in self.links.iter_mut() {
             if (self.ticks + link.written.tag) % 2 == 0 {
-                link.turn(net, conn, &mut self.chance);
+                link.turn(net, conn, &mut self.random);
             }
         }
         if let Some(stopped_at) = self.stopped_at {
@@ -113,13 +114,13 @@ impl Link {
     }
 
     /// Asks what there is room for. Some stop reading for a while now and then.
-    fn turn(&mut self, net: &mut Net, conn: ConnId, chance: &mut Chance) {
+    fn turn(&mut self, net: &mut Net, conn: ConnId, random: &mut Random) {
         if self.said_bye || !net.is_open(conn) {
             return;
         }
         let is_slow = self.written.tag % 8 == 0 && self.group.fate != Fate::Silent;
         match self.pause_turns {
-            0 if is_slow && chance.draw() % 20 == 0 => {
+            0 if is_slow && random.below(20) == 0 => {
                 self.pause_turns = PAUSE_TURNS;
                 net.pause_reading(conn);
             }
@@ -135,7 +136,7 @@ impl Link {
             if is_full || self.is_pressured || self.is_lost || !self.group.asks(self.answers) {
                 break;
             }
-            let body = chance.body();
+            let body = body(random);
             self.say(net, conn, Kind::Request, &body);
             self.requests.push_back((body.len(), digest(0, &body)));
         }
@@ -205,7 +206,7 @@ impl Handler for Client {
         let port = net.local_addr(conn).map_or(0, |addr| addr.port());
         let group = Group::of_port(net.peer_addr(conn).expect("it is open").port());
         let answers_max = match group.fate {
-            Fate::Churn => 5 + self.chance.draw() % 100,
+            Fate::Churn => 5 + self.random.below(100),
             _ => u64::MAX,
         };
         let mut link = Link::new(group, port, self.tags, answers_max);

@@ -6,6 +6,8 @@
 
 mod client;
 mod groups;
+#[path = "../support/random.rs"]
+mod random;
 mod report;
 mod server;
 mod side;

@@ -5,16 +5,17 @@ use hotloop::{
 };
 
 use crate::groups::{Fate, GROUPS, Group};
+use crate::random::Random;
 use crate::report::{Ended, Report};
 use crate::side::{PATIENCE_TICKS, Side, Stop};
-use crate::stream::{Chance, FRAMING, Kind, Stream};
+use crate::stream::{FRAMING, Kind, Stream, body};
 
 pub(crate) struct Server {
     addr: String,
     inbox: Inbox<Stop>,
     listeners: Vec<(ListenerId, &'static Group)>,
     peers: ConnMap<Peer>,
-    chance: Chance,
+    random: Random,
     ticks: u64,
     stopped_at: Option<u64>,
     report: Report,
@@ -38,7 +39,7 @@ impl Server {
             inbox,
             listeners: Vec::new(),
             peers: ConnMap::new(),
-            chance: Chance(1),
+            random: Random::new(1),
             ticks: 0,
             stopped_at: None,
             report: Report::new("server"),
@@ -75,7 +76,7 @@ impl Server {
         let mut faults = Vec::new();
         for (conn, peer) in self.peers.iter_mut() {
             if (self.ticks + peer.read.tag) % 2 == 0 {
-                faults.extend(peer.push(net, conn, &mut self.chance).err());
+                faults.extend(peer.push(net, conn, &mut self.random).err());
             }
         }
         for fault in faults {
@@ -106,7 +107,7 @@ impl Peer {
     }
 
     /// Sends unasked what its group wants: as much as there is room for, where it has to stall.
-    fn push(&mut self, net: &mut Net, conn: ConnId, chance: &mut Chance) -> Result<(), String> {
+    fn push(&mut self, net: &mut Net, conn: ConnId, random: &mut Random) -> Result<(), String> {
         let is_greeted = self.read.frames > 0 && !self.said_bye && net.is_open(conn);
         let most = match self.group.fate {
             _ if !self.group.pushes || !is_greeted => 0,
@@ -117,7 +118,7 @@ impl Peer {
             if self.is_pressured || self.is_lost {
                 break;
             }
-            self.say(net, conn, Kind::Push, &chance.body())?;
+            self.say(net, conn, Kind::Push, &body(random))?;
         }
         Ok(())
     }

@@ -6,6 +6,8 @@ use std::fmt;
 use hotloop::framing::LengthPrefix;
 use hotloop::{ConnId, Net, Sent};
 
+use crate::random::Random;
+
 /// The longest body.
 pub(crate) const BODY_MAX_BYTES: usize = 64 << 10;
 pub(crate) const FRAMING: LengthPrefix = LengthPrefix::u32_be(HEADER_BYTES + BODY_MAX_BYTES);
@@ -141,26 +143,12 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Chance, the same for the same seed (splitmix64).
-#[derive(Debug)]
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^ (word >> 31)
-    }
-
-    /// Makes a body of 1 byte to 64 KiB: each power of two is as likely as the others.
-    pub(crate) fn body(&mut self) -> Vec<u8> {
-        let most = 1_u64 << (self.draw() % 17);
-        let len = 1 + self.draw() % most;
-        let words = (0..len.div_ceil(8)).flat_map(|_| self.draw().to_le_bytes());
-        words.take(usize::try_from(len).expect("64 KiB")).collect()
-    }
+/// Makes a body of 1 byte to 64 KiB: each power of two is as likely as the others.
+pub(crate) fn body(random: &mut Random) -> Vec<u8> {
+    let most = 1_u64 << random.below(17);
+    let len = 1 + random.below(most);
+    let words = (0..len.div_ceil(8)).flat_map(|_| random.draw().to_le_bytes());
+    words.take(usize::try_from(len).expect("64 KiB")).collect()
 }
 
 #[cfg(test)]
