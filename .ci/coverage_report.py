@@ -73,11 +73,11 @@ def core_files(export):
         with open(file["filename"], encoding="utf-8") as source:
             text = source.read()
         tests = test_lines(text)
-        keep = lambda counts, line_of: {at: n for at, n in counts.items() if line_of(at) not in tests}
-        branches = keep(taken_branches(file["branches"]), lambda place: place[0])
-        asserted = asserted_lines(text)
-        branches = {place: n for place, n in branches.items() if place[0] not in asserted}
-        lines = keep(reached_lines(file["segments"]), lambda line: line)
+        left_out = tests | asserted_lines(text)
+        taken = taken_branches(file["branches"])
+        branches = {place: n for place, n in taken.items() if place[0] not in left_out}
+        reached = reached_lines(file["segments"])
+        lines = {line: n for line, n in reached.items() if line not in tests}
         yield path, text.splitlines(), branches, lines
 
 
