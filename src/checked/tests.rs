@@ -21,12 +21,17 @@ fn id(slot: u32, generation: u32) -> ConnId {
 }
 
 /// A loop's records in its first turn, in which a connect was told.
-fn connected() -> (Net, Checked<Quiet>) {
+fn connecting() -> (Net, Checked<Quiet>) {
     let mut net = Net::new(Config::default(), World::new(Dialect::Readiness).backend());
     assert_eq!(net.connect("10.0.0.9:80").expect("there are slots"), id(0, 1));
     let mut checked = Checked::new(Quiet);
     net.stats.turns = 1;
     checked.on_turn_start(&mut net);
+    (net, checked)
+}
+
+fn connected() -> (Net, Checked<Quiet>) {
+    let (mut net, mut checked) = connecting();
     checked.on_connect(&mut net, id(0, 1));
     (net, checked)
 }
@@ -180,13 +185,9 @@ fn a_count_of_writes_that_falls_is_found() {
 
 /// A connect that was not told ends for a reason that only an open connection has.
 fn never_open_ends_with(reason: CloseReason) {
-    let mut net = Net::new(Config::default(), World::new(Dialect::Readiness).backend());
-    let conn = net.connect("10.0.0.9:80").expect("there are slots");
-    let mut checked = Checked::new(Quiet);
-    net.stats.turns = 1;
-    checked.on_turn_start(&mut net);
-    net.end(conn, reason, true);
-    checked.on_close(&mut net, conn, reason, 0);
+    let (mut net, mut checked) = connecting();
+    net.end(id(0, 1), reason, true);
+    checked.on_close(&mut net, id(0, 1), reason, 0);
 }
 
 #[test]
