@@ -7,23 +7,27 @@
 
 #[path = "../support/bodies/mod.rs"]
 mod bodies;
-#[path = "../support/random.rs"]
-mod random;
 #[path = "../support/mod.rs"]
 mod support;
 
 use bodies::framing::{self, Reached};
 use hotloop::sim::for_seeds;
-use random::Random;
 
 /// Some two seconds of an unoptimized build.
 const SEEDS: u64 = 16_000;
 const INPUT_MAX_BYTES: u64 = 400;
 
+/// The input of a seed: SplitMix64.
 fn input_of(seed: u64) -> Vec<u8> {
-    let mut random = Random::new(seed);
-    let len = random.below(INPUT_MAX_BYTES);
-    (0..len).map(|_| random.draw() as u8).collect()
+    let mut state = seed;
+    let mut draw = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let len = draw() % INPUT_MAX_BYTES;
+    (0..len).map(|_| draw() as u8).collect()
 }
 
 #[test]
