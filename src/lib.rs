@@ -111,6 +111,7 @@ mod recv_memory;
 mod segment;
 pub mod sim;
 mod socket_option;
+mod stage;
 mod stats;
 mod sys;
 mod throttle;

@@ -21,6 +21,7 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len as usize
     }

@@ -6,11 +6,13 @@
     reason = "nodes and places that the queues keep; no peer's"
 )]
 
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use slab::Slab;
 
+use crate::stage::Stage;
 use crate::sys::memory::AlignedBytes;
 
 /// What one queued segment costs beyond its payload: the node, the chunk's head, the allocator.
@@ -136,6 +138,9 @@ const NODES_KEPT: usize = 4096;
 pub(crate) struct Segments {
     nodes: Slab<Node>,
     pool: ChunkPool,
+    /// The first chunk of the queue whose connection is being served. None where a backend holds
+    /// what it is given beyond the call.
+    pub(crate) stage: Option<Stage>,
 }
 
 impl Segments {
@@ -147,7 +152,7 @@ impl Segments {
             free_bytes: 0,
             max_bytes: pool_max_bytes,
         };
-        Segments { nodes: Slab::new(), pool }
+        Segments { nodes: Slab::new(), pool, stage: Some(Stage::new(CHUNK_BYTES, ALIGN)) }
     }
 
     /// Makes a node with a chunk that holds the first bytes of `data`; returns the node and how
@@ -169,6 +174,15 @@ impl Segments {
         let mut chunk = self.pool.take(chunk_bytes(len, after_shared));
         let taken = Arc::get_mut(&mut chunk).expect("a pooled chunk has one handle").append(data);
         (self.insert(Segment::Chunk(chunk)), taken)
+    }
+
+    /// Makes a node of what is staged, without the first `sent` bytes.
+    #[cold]
+    pub(crate) fn unstage(&mut self, sent: usize) -> u32 {
+        let mut chunk = self.pool.take(CHUNK_BYTES);
+        let fresh = Arc::get_mut(&mut chunk).expect("a pooled chunk has one handle");
+        fresh.append(&staged(&self.stage)[sent..]);
+        self.insert(Segment::Chunk(chunk))
     }
 
     /// Makes a node for shared bytes.
@@ -235,8 +249,19 @@ impl Segments {
     /// Returns the pieces of a queue from its first node on, at most `max_bytes` of them.
     #[inline]
     pub(crate) fn pieces(&self, first: u32, max_bytes: usize) -> Pieces<'_> {
-        Pieces { nodes: &self.nodes, next: first, left_bytes: max_bytes }
+        Pieces { staged: &[], nodes: &self.nodes, next: first, left_bytes: max_bytes }
     }
+
+    /// Returns what is staged as pieces.
+    #[inline]
+    pub(crate) fn staged(&self, max_bytes: usize) -> Pieces<'_> {
+        Pieces { staged: staged(&self.stage), ..self.pieces(NONE, max_bytes) }
+    }
+}
+
+#[inline]
+fn staged(stage: &Option<Stage>) -> &[u8] {
+    stage.as_ref().map_or(&[], Stage::bytes)
 }
 
 /// How large a chunk to take for a write of which `len` bytes are left.
@@ -260,12 +285,12 @@ pub(crate) fn chunks_for(len: usize) -> usize {
     (len / LARGE_CHUNK_BYTES) + (len % LARGE_CHUNK_BYTES).div_ceil(CHUNK_BYTES)
 }
 
-/// One piece of a queue: a range of a segment.
+/// One piece of a queue: a range of a segment, or of the stage.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Piece<'a> {
-    /// A completion backend clones it, to hold the bytes until the kernel is done with them.
-    #[cfg_attr(not(any(test, feature = "script")), allow(dead_code))]
-    pub(crate) segment: &'a Segment,
+    /// A completion backend clones it, to hold the bytes until the kernel is done with them. None
+    /// for those that are staged.
+    pub(crate) segment: Option<&'a Segment>,
     /// The range to send. A chunk in flight is not appended to, so the range stays what it is.
     pub(crate) bytes: &'a [u8],
 }
@@ -273,6 +298,8 @@ pub(crate) struct Piece<'a> {
 /// The pieces of one queue, in order. None of them is empty.
 #[derive(Debug, Clone)]
 pub(crate) struct Pieces<'a> {
+    /// The first of them, unless it is empty.
+    staged: &'a [u8],
     nodes: &'a Slab<Node>,
     next: u32,
     left_bytes: usize,
@@ -282,8 +309,11 @@ impl<'a> Pieces<'a> {
     /// Returns the piece if there is only one.
     #[inline]
     pub(crate) fn only(&self) -> Option<&'a [u8]> {
-        let node = self.nodes.get(self.next as usize).filter(|node| node.next == NONE)?;
-        let bytes = &node.segment.bytes()[node.start..];
+        let mut bytes = self.staged;
+        if bytes.is_empty() {
+            let node = self.nodes.get(self.next as usize).filter(|node| node.next == NONE)?;
+            bytes = &node.segment.bytes()[node.start..];
+        }
         Some(&bytes[..bytes.len().min(self.left_bytes)])
     }
 
@@ -304,15 +334,20 @@ impl<'a> Iterator for Pieces<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Piece<'a>> {
-        if self.next == NONE || self.left_bytes == 0 {
+        if self.left_bytes == 0 {
             return None;
         }
-        let node = &self.nodes[self.next as usize];
-        let bytes = &node.segment.bytes()[node.start..];
+        let mut segment = None;
+        let mut bytes = mem::take(&mut self.staged);
+        if bytes.is_empty() {
+            let node = self.nodes.get(self.next as usize)?;
+            segment = Some(&node.segment);
+            bytes = &node.segment.bytes()[node.start..];
+            self.next = node.next;
+        }
         let bytes = &bytes[..bytes.len().min(self.left_bytes)];
         self.left_bytes -= bytes.len();
-        self.next = node.next;
-        Some(Piece { segment: &node.segment, bytes })
+        Some(Piece { segment, bytes })
     }
 }
 

@@ -235,6 +235,11 @@ pub(crate) trait Backend {
     /// Takes back a lent range that names a buffer. Called for those only.
     fn release(&mut self, lent: Lent);
 
+    /// Returns whether a send may be `InFlight`, for which pieces have to have segments.
+    fn holds_sends(&self) -> bool {
+        false
+    }
+
     /// Sends the pieces, of which there is at least one.
     fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send;
 

@@ -222,6 +222,14 @@ impl Conn {
             && !self.flags.any(Flags::READ_CLOSED)
     }
 
+    /// Returns whether what is written now is likely to leave at the end of the service.
+    #[inline]
+    pub(crate) fn may_stage(&self) -> bool {
+        self.flags.any(Flags::WRITABLE)
+            && !self.flags.any(Flags::IN_FLIGHT)
+            && self.phase == Phase::Open
+    }
+
     /// Returns whether a send could be made.
     #[inline]
     pub(crate) fn wants_send(&self) -> bool {
@@ -289,8 +297,10 @@ impl Conn {
     /// connections of which this is true (C11).
     #[inline]
     pub(crate) fn runnable(&self) -> bool {
-        // Short-cut for a connection that has been served and waits: nothing below is true of it.
-        (self.flags.any(Flags::BUSY) || !self.outbound.is_empty()) && self.has_work()
+        // Short-cuts for a connection that has something to read, and for one that has been served
+        // and waits: nothing else is true of it.
+        self.wants_read()
+            || ((self.flags.any(Flags::BUSY) || !self.outbound.is_empty()) && self.has_work())
     }
 
     fn has_work(&self) -> bool {

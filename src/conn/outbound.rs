@@ -20,7 +20,32 @@ impl Outbound {
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.first == NONE
+        self.bytes == 0
+    }
+
+    /// Returns whether all of it is staged.
+    #[inline]
+    fn is_staged(&self) -> bool {
+        self.first == NONE && self.bytes > 0
+    }
+
+    /// Moves what is staged to a segment: before anything follows that does not fit there, and
+    /// before another connection is served.
+    #[inline]
+    pub(crate) fn unstage(&mut self, segments: &mut Segments) {
+        if self.is_staged() {
+            self.first = segments.unstage(0);
+            self.last = self.first;
+        }
+    }
+
+    /// Returns how much [`push_copy`](Self::push_copy) could append to the last segment.
+    #[inline]
+    fn room(&self, segments: &mut Segments) -> usize {
+        match &segments.stage {
+            Some(stage) if self.is_staged() => stage.room(),
+            _ => segments.room(self.last),
+        }
     }
 
     #[inline]
@@ -39,14 +64,14 @@ impl Outbound {
         if self.is_empty() {
             return len + chunks_for(len) * SEGMENT_OVERHEAD;
         }
-        let room = segments.room(self.last);
+        let room = self.room(segments);
         len + chunks_for(len.saturating_sub(room)) * SEGMENT_OVERHEAD
     }
 
     /// Returns by how much [`push_shared`](Self::push_shared) of `len` bytes will raise the cost:
     /// the room left in the chunk before it is never used, and is charged.
     pub(crate) fn cost_of_shared(&self, segments: &mut Segments, len: usize) -> usize {
-        let slack = if self.is_empty() { 0 } else { segments.room(self.last) };
+        let slack = if self.is_empty() { 0 } else { self.room(segments) };
         len.saturating_add(SEGMENT_OVERHEAD + slack)
     }
 
@@ -56,6 +81,7 @@ impl Outbound {
     pub(crate) fn push_copy(&mut self, segments: &mut Segments, data: &[u8]) {
         let mut taken = 0;
         let mut after_shared = false;
+        self.unstage(segments);
         if !self.is_empty() {
             taken = segments.append(self.last, data);
             after_shared = segments.is_shared(self.last);
@@ -70,6 +96,30 @@ impl Outbound {
         }
     }
 
+    /// Copies pieces, of `len` bytes altogether, to the stage: if the queue is empty or there
+    /// already, and all of them fit. Costs what [`push_copy`](Self::push_copy) of them would.
+    #[inline]
+    pub(crate) fn stage<'a>(
+        &mut self,
+        segments: &mut Segments,
+        pieces: impl Iterator<Item = &'a [u8]>,
+        len: usize,
+    ) -> bool {
+        let Some(stage) = &mut segments.stage else { return false };
+        let begins = self.is_empty();
+        if begins {
+            stage.begin();
+        } else if self.first != NONE {
+            return false;
+        }
+        if !stage.append(pieces, len) {
+            return false;
+        }
+        self.bytes += len;
+        self.cost += len + if begins { SEGMENT_OVERHEAD } else { 0 };
+        true
+    }
+
     /// Copies pieces, of `len` bytes altogether, to the end of the queue: into the same chunks and
     /// at the same cost as [`push_copy`](Self::push_copy) of all of them in one.
     #[inline]
@@ -81,12 +131,14 @@ impl Outbound {
         len: usize,
     ) {
         let mut left = len;
+        self.unstage(segments);
         let mut after_shared = !self.is_empty() && segments.is_shared(self.last);
         self.bytes += len;
         self.cost += len;
         for mut piece in pieces {
             while !piece.is_empty() {
-                let mut taken = if self.is_empty() { 0 } else { segments.append(self.last, piece) };
+                let has_last = self.last != NONE;
+                let mut taken = if has_last { segments.append(self.last, piece) } else { 0 };
                 if taken == 0 {
                     let (node, copied) = segments.copy_first(piece, left, after_shared);
                     self.link(segments, node);
@@ -103,6 +155,7 @@ impl Outbound {
     /// Puts shared bytes, of which there is at least one, at the end of the queue.
     pub(crate) fn push_shared(&mut self, segments: &mut Segments, bytes: Bytes) {
         debug_assert!(!bytes.is_empty(), "an empty segment would never leave the queue");
+        self.unstage(segments);
         if !self.is_empty() {
             let slack = segments.room(self.last);
             segments.node_mut(self.last).overhead += slack;
@@ -117,7 +170,7 @@ impl Outbound {
     #[inline]
     fn link(&mut self, segments: &mut Segments, node: u32) {
         self.cost += SEGMENT_OVERHEAD;
-        if self.is_empty() {
+        if self.last == NONE {
             self.first = node;
         } else {
             segments.node_mut(self.last).next = node;
@@ -128,7 +181,11 @@ impl Outbound {
     /// Returns the first pieces of the queue, at most `max_bytes`.
     #[inline]
     pub(crate) fn pieces<'a>(&self, segments: &'a Segments, max_bytes: usize) -> Pieces<'a> {
-        segments.pieces(self.first, max_bytes)
+        if self.is_staged() {
+            segments.staged(max_bytes)
+        } else {
+            segments.pieces(self.first, max_bytes)
+        }
     }
 
     /// Takes off the first `sent` bytes, which the kernel has; frees the segments they end.
@@ -137,6 +194,10 @@ impl Outbound {
     pub(crate) fn advance(&mut self, segments: &mut Segments, sent: usize) -> usize {
         assert!(sent <= self.bytes, "a backend sends at most what it was given");
         let cost = self.cost;
+        if self.first == NONE {
+            self.advance_stage(segments, sent);
+            return cost - self.cost;
+        }
         let mut left = sent;
         while left > 0 {
             let node = segments.node_mut(self.first);
@@ -156,6 +217,19 @@ impl Outbound {
         }
         debug_assert!(self.bytes > 0 || (self.cost == 0 && self.is_empty()));
         cost - self.cost
+    }
+
+    /// Takes off the first `sent` bytes of what is staged; the rest moves to a segment.
+    #[inline]
+    fn advance_stage(&mut self, segments: &mut Segments, sent: usize) {
+        if sent < self.bytes {
+            self.first = segments.unstage(sent);
+            self.last = self.first;
+            self.bytes -= sent;
+            self.cost -= sent;
+        } else {
+            *self = Outbound::EMPTY;
+        }
     }
 
     /// Drops the whole queue; returns the payload and the cost it had.

@@ -135,6 +135,10 @@ impl Net {
         };
         let global_limit = config.global_buffer_bytes.bytes();
         let now = backend.now();
+        let mut segments = Segments::new(config.pool_max_bytes);
+        if backend.holds_sends() {
+            segments.stage = None;
+        }
         Net {
             wakes: Wakes::new(backend.signal()),
             mailboxes: Mailboxes::default(),
@@ -142,7 +146,7 @@ impl Net {
             conns: Slots::new(Kind::Conn),
             listeners: Slots::new(Kind::Listener),
             timers: Timers::new(),
-            segments: Segments::new(config.pool_max_bytes),
+            segments,
             kept_pool: KeptPool::new(config.pool_max_bytes),
             run: VecDeque::new(),
             closings: VecDeque::new(),

@@ -42,3 +42,24 @@ fn what_names_a_connection_that_is_gone_changes_nothing() {
     assert_eq!(net.stats().stale_events, 1);
     assert_eq!(net.conn_stats(other), before.1);
 }
+
+/// Whatever has unwound, between two callbacks as well: what one connection has staged does not
+/// become another one's.
+#[test]
+fn a_service_that_was_cut_off_keeps_what_was_written() {
+    let mut net = Net::new(Config::default(), World::new(Dialect::Readiness).backend());
+    let conns = [(); 2].map(|()| net.connect("10.0.0.9:80").expect("there are slots"));
+    for (conn, data) in conns.into_iter().zip([b"one", b"two"]) {
+        let record = net.conns.get_mut(conn.0).expect("it is there");
+        record.phase = crate::conn::Phase::Open;
+        record.flags.set(Flags::WRITABLE);
+        net.serving = Some(conn.0);
+        assert_eq!(net.write(conn, data), Sent::Queued);
+        net.recover();
+    }
+    for (conn, data) in conns.into_iter().zip([b"one", b"two"]) {
+        let record = net.conns.get(conn.0).expect("it is there");
+        let mut pieces = record.outbound.pieces(&net.segments, usize::MAX);
+        assert_eq!(pieces.next().map(|piece| piece.bytes), Some(&data[..]));
+    }
+}

@@ -1,5 +1,7 @@
 //! Writing: queueing, refusing, flushing.
 
+use std::iter;
+
 use bytes::Bytes;
 
 use crate::backend::Send;
@@ -94,8 +96,13 @@ impl Net {
         if !fits(record, cost, self.buffered_bytes, self.write_limit) {
             return self.refuse(conn, cost, cost_alone(chunks_for(data.len()), data.len()));
         }
-        record.outbound.push_copy(&mut self.segments, data);
-        if self.serving != Some(conn.0) {
+        let is_served = self.serving == Some(conn.0);
+        let stages = is_served && record.may_stage();
+        let queue = &mut record.outbound;
+        if !stages || !queue.stage(&mut self.segments, iter::once(data), data.len()) {
+            queue.push_copy(&mut self.segments, data);
+        }
+        if !is_served {
             add_dirty(&mut self.dirty, record);
         }
         self.buffered_bytes += cost;
@@ -147,8 +154,13 @@ impl Net {
         if !fits(record, cost, self.buffered_bytes, self.write_limit) {
             return self.refuse(conn, cost, cost_alone(chunks_for(len), len));
         }
-        record.outbound.push_gathered(&mut self.segments, pieces, len);
-        if self.serving != Some(conn.0) {
+        let is_served = self.serving == Some(conn.0);
+        let stages = is_served && record.may_stage();
+        let queue = &mut record.outbound;
+        if !stages || !queue.stage(&mut self.segments, pieces.clone(), len) {
+            queue.push_gathered(&mut self.segments, pieces, len);
+        }
+        if !is_served {
             add_dirty(&mut self.dirty, record);
         }
         self.buffered_bytes += cost;
@@ -288,6 +300,7 @@ impl Net {
         if conn.outbound.is_empty() && !conn.flags.any(Flags::WATCH_WRITE.or(Flags::SHUTDOWN)) {
             return conn.runnable();
         }
+        conn.outbound.unstage(&mut self.segments);
         self.after_flush(id, failed)
     }
 

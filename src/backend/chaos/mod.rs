@@ -199,6 +199,10 @@ impl Backend for Chaotic {
         self.inner.catch_up();
     }
 
+    fn holds_sends(&self) -> bool {
+        self.inner.holds_sends()
+    }
+
     fn is_behind(&self) -> bool {
         self.sockets.owes() || self.inner.is_behind()
     }

@@ -113,6 +113,7 @@ impl Link {
 
 /// A counted handle of a piece: its segment, and where in it the piece lies.
 pub(super) fn hold(piece: Piece<'_>) -> (Segment, usize, usize) {
-    let start = piece.bytes.as_ptr() as usize - piece.segment.bytes().as_ptr() as usize;
-    (piece.segment.clone(), start, piece.bytes.len())
+    let segment = piece.segment.expect("nothing is staged for a backend that holds sends");
+    let start = piece.bytes.as_ptr() as usize - segment.bytes().as_ptr() as usize;
+    (segment.clone(), start, piece.bytes.len())
 }

@@ -541,6 +541,10 @@ impl Backend for Script {
         assert!(self.0.state().lent.remove(&buffer), "a buffer is released once");
     }
 
+    fn holds_sends(&self) -> bool {
+        self.0.state().dialect == Dialect::Completion
+    }
+
     fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
         let mut state = self.0.state();
         state.calls.sends += 1;

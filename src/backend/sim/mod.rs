@@ -225,6 +225,10 @@ impl Backend for Sim {
         self.shared.lock().release(self.host, &lent);
     }
 
+    fn holds_sends(&self) -> bool {
+        self.shared.lock().machines[self.host].dialect == Dialect::Completion
+    }
+
     fn send(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
         let answer = |send: &Send| match send {
             Send::Done { bytes, .. } => Answer::Bytes(*bytes),
