@@ -205,9 +205,8 @@ MISTAKES = [
      "self.conns.get(id.0).is_some_and(|conn| conn.phase != Phase::Ended)",
      "self.conns.get(id.0).is_some()"),
     ("write in another one's callback that is not flushed", "src/net/write.rs",
-     "        record.outbound.push_copy(&mut self.segments, data);\n"
-     "        if self.serving != Some(conn.0) {",
-     "        record.outbound.push_copy(&mut self.segments, data);\n"
+     "            queue.push_copy(&mut self.segments, data);\n        }\n        if !is_served {",
+     "            queue.push_copy(&mut self.segments, data);\n        }\n"
      "        if self.serving.is_none() {", "--test writing"),
     ("on_writable for as long as it is written", "src/event_loop/service.rs",
      "        if self.net.crossed(id) {", "        while self.net.crossed(id) {",

@@ -340,6 +340,7 @@ impl Loop {
 
     /// Phase 10: flushes what was written to connections outside their own service. Calls no
     /// handler: what it finds goes on the run list.
+    #[inline]
     fn flush_dirty(&mut self) {
         if self.net.dirty.is_empty() {
             return self.net.feed_starved();

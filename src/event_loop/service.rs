@@ -1,11 +1,12 @@
 //! One connection's service: connect, read and deliver, end of stream, error, flush, crossing.
 
+use crate::backend::Recv;
 use crate::conn::Flags;
 use crate::conn::inbound::Kept;
 use crate::event_loop::Loop;
 use crate::handler::Handler;
 use crate::id::ConnId;
-use crate::net::{Net, Received};
+use crate::net::Net;
 use crate::recv_memory::Lent;
 
 impl Loop {
@@ -65,17 +66,19 @@ impl Loop {
     #[inline]
     fn read<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
         let mut budget = self.net.read_budget();
-        while let Some(received) = self.net.recv(id, &mut self.memory, &mut budget) {
-            match received {
-                Received::Data(lent, None) => self.deliver(handler, id, lent),
-                Received::Data(lent, Some(kept)) => self.deliver_behind(handler, id, kept, lent),
-                Received::Eof => {
+        while let Some((got, kept)) = self.net.recv(id, &mut self.memory, &mut budget) {
+            match got {
+                Recv::Data { lent, .. } => match kept {
+                    None => self.deliver(handler, id, lent),
+                    Some(kept) => self.deliver_behind(handler, id, kept, lent),
+                },
+                Recv::Eof => {
                     if self.net.read_ended(id) {
                         self.deliver_read_closed(handler, id);
                     }
                 }
-                Received::Blocked => self.net.read_blocked(id),
-                Received::Failed(errno) => self.net.fail(id, errno),
+                Recv::WouldBlock => self.net.read_blocked(id),
+                Recv::Failed(errno) => self.net.fail(id, errno),
             }
         }
     }
@@ -98,15 +101,21 @@ impl Loop {
     #[inline]
     #[allow(clippy::indexing_slicing, reason = "`check_consumed` has seen that it is within")]
     fn deliver<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, lent: Lent) {
-        let counted = lent.buffer.is_some();
-        let data = self.memory.resolve(&lent);
-        if counted {
-            self.lent = Some(lent);
+        if lent.buffer.is_some() {
+            return self.deliver_buffer(handler, id, lent);
         }
-        self.net.enter(id);
-        let consumed = handler.on_data(&mut self.net, id, data);
-        check_consumed(consumed, data.len());
-        self.net.leave();
+        let data = self.memory.resolve(&lent);
+        let consumed = show(handler, &mut self.net, id, data);
+        if consumed < data.len() {
+            self.net.keep(id, &data[consumed..]);
+        }
+    }
+
+    /// Shows received bytes in a buffer of the backend, which is given back also after a panic.
+    #[allow(clippy::indexing_slicing, reason = "`check_consumed` has seen that it is within")]
+    fn deliver_buffer<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, lent: Lent) {
+        let data = self.memory.resolve(self.lent.insert(lent));
+        let consumed = show(handler, &mut self.net, id, data);
         if consumed < data.len() {
             self.net.keep(id, &data[consumed..]);
         }
@@ -124,11 +133,7 @@ impl Loop {
     /// Delivers the bytes in `shown`, and puts back what is not consumed.
     fn deliver_shown<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
         let Some(kept) = &self.shown else { return };
-        let data = kept.unread();
-        self.net.enter(id);
-        let consumed = handler.on_data(&mut self.net, id, data);
-        check_consumed(consumed, data.len());
-        self.net.leave();
+        let consumed = show(handler, &mut self.net, id, kept.unread());
         if let Some(mut kept) = self.shown.take() {
             kept.consume(consumed);
             self.net.put_kept(id, kept);
@@ -177,6 +182,16 @@ impl Net {
         }
         due
     }
+}
+
+/// Shows bytes to the handler; returns how many it has consumed.
+#[inline]
+fn show<H: Handler + ?Sized>(handler: &mut H, net: &mut Net, id: ConnId, data: &[u8]) -> usize {
+    net.enter(id);
+    let consumed = handler.on_data(net, id, data);
+    check_consumed(consumed, data.len());
+    net.leave();
+    consumed
 }
 
 /// # Panics

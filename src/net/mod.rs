@@ -18,7 +18,6 @@ mod write;
 
 pub(crate) use fold::Next;
 pub(crate) use open::Accepted;
-pub(crate) use read::Received;
 pub use socket_options::SocketId;
 use timers::IdleOptions;
 use warnings::Warnings;

@@ -3,10 +3,10 @@
 use crate::backend::{Backend, Recv};
 use crate::conn::inbound::Kept;
 use crate::conn::{Conn, Flags, Phase};
-use crate::error::{CloseReason, Errno, LimitKind};
+use crate::error::{CloseReason, LimitKind};
 use crate::id::ConnId;
 use crate::net::Net;
-use crate::recv_memory::{Lent, RecvMemory};
+use crate::recv_memory::RecvMemory;
 use crate::stats::LoopStats;
 use crate::time::Time;
 
@@ -21,15 +21,6 @@ impl ReadBudget {
     fn is_spent(&self) -> bool {
         self.bytes == 0 || self.calls == 0
     }
-}
-
-/// What one receive for the handler came to.
-pub(crate) enum Received {
-    /// New bytes, and the kept ones that they follow.
-    Data(Lent, Option<Box<Kept>>),
-    Eof,
-    Blocked,
-    Failed(Errno),
 }
 
 impl Net {
@@ -159,29 +150,23 @@ impl Net {
     }
 
     /// Receives once for the handler, if it is to be shown more in this service and there is
-    /// budget left; `None` ends reading.
+    /// budget left; `None` ends reading. Beside the answer are the kept bytes that new ones follow.
     #[inline]
     pub(crate) fn recv(
         &mut self,
         id: ConnId,
         memory: &mut RecvMemory,
         budget: &mut ReadBudget,
-    ) -> Option<Received> {
+    ) -> Option<(Recv, Option<Box<Kept>>)> {
         let conn = self.conns.get_mut(id.0)?;
         let ready = conn.flags.any(Flags::READABLE) && conn.wants_read();
         if !ready || conn.flags.any(Flags::YIELD) || budget.is_spent() {
             return None;
         }
         let got = recv(conn, &mut *self.backend, memory, budget, self.now, &mut self.stats);
-        Some(match got {
-            Recv::Data { lent, .. } => {
-                conn.flags.clear(Flags::SHOW_KEPT);
-                Received::Data(lent, conn.kept.take())
-            }
-            Recv::Eof => Received::Eof,
-            Recv::WouldBlock => Received::Blocked,
-            Recv::Failed(errno) => Received::Failed(errno),
-        })
+        let Recv::Data { .. } = got else { return Some((got, None)) };
+        conn.flags.clear(Flags::SHOW_KEPT);
+        Some((got, conn.kept.take()))
     }
 
     /// Notes that reading found the end: true if `on_read_closed` is due.

@@ -376,9 +376,12 @@ impl Net {
     /// own queue is in the way holds up nobody: it waits until that is empty.
     #[inline]
     pub(crate) fn feed_starved(&mut self) {
-        if self.buffered_bytes > self.write_limit / 4 * 3 {
-            return;
+        if !self.starved.is_empty() && self.buffered_bytes <= self.write_limit / 4 * 3 {
+            self.feed();
         }
+    }
+
+    fn feed(&mut self) {
         for _ in 0..self.starved.len() {
             let Some(starved) = self.starved.pop_front() else { return };
             let Starved { id, cost, alone } = starved;

@@ -232,6 +232,7 @@ impl Timers {
     }
 
     /// Returns whether the due list holds a timer that will fire.
+    #[inline]
     pub(crate) fn has_due(&self) -> bool {
         self.due_live > 0
     }
@@ -257,7 +258,12 @@ impl Timers {
     /// returns, any other is gone.
     ///
     /// May be left off at any time, and gone on with after further snapshots.
+    #[inline]
     pub(crate) fn pop_due(&mut self, now: Time) -> Option<Due> {
+        if self.due.is_empty() { None } else { self.pop_some_due(now) }
+    }
+
+    fn pop_some_due(&mut self, now: Time) -> Option<Due> {
         while let Some(entry) = self.due.pop_front() {
             if let Some(timer) = self.timers.get(entry.key).filter(|timer| timer.is(entry)) {
                 let (task, repeat) = (timer.task, timer.repeat);
