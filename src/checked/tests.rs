@@ -20,7 +20,7 @@ fn id(slot: u32, generation: u32) -> ConnId {
     ConnId(Key::new(Kind::Conn, slot, generation))
 }
 
-/// A loop's records in its first turn, in which a connect was told.
+/// A loop's records in its first turn, with a connect under way.
 fn connecting() -> (Net, Checked<Quiet>) {
     let mut net = Net::new(Config::default(), World::new(Dialect::Readiness).backend());
     assert_eq!(net.connect("10.0.0.9:80").expect("there are slots"), id(0, 1));
@@ -30,6 +30,7 @@ fn connecting() -> (Net, Checked<Quiet>) {
     (net, checked)
 }
 
+/// The same once the connect was told.
 fn connected() -> (Net, Checked<Quiet>) {
     let (mut net, mut checked) = connecting();
     checked.on_connect(&mut net, id(0, 1));

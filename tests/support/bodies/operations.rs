@@ -189,7 +189,7 @@ fn install(rig: &mut Rig, cast: &Rc<RefCell<Cast>>) {
         let cast = &mut *it.borrow_mut();
         match ConnId::from_bits(token) {
             Some(id) => {
-                assert!(net.is_open(id), "C10: {id} is closed, and its timer fires");
+                assert!(net.is_open(id), "C15: {id} is closed, and its timer fires");
                 cast.act(net, id);
             }
             None => cast.act_elsewhere(net),
