@@ -1,0 +1,168 @@
+//! Compares echo servers: alternates them over several rounds, each on one core and the load on
+//! another one, and prints what each costs, as a ratio to C on the raw system calls.
+//!
+//! `compare [--rounds N] [--seconds S] [--servers A,B,...] [WORKLOAD...]`; `benches/peers/run`
+//! builds everything first.
+//!
+//! Only ratios within one run hold: the same program costs up to a third more from one second to
+//! the next. So each server's cost is set against that of C in the same round, and the median of
+//! these is printed, beside the ratio of the lowest ones; below 3 % is noise.
+
+mod measurement;
+mod server;
+mod table;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use measurement::{Measurement, measure};
+use server::{SERVERS, Server};
+use table::{Row, median, print, write_csv};
+
+/// What the load does.
+#[derive(Debug, Clone, Copy)]
+struct Workload {
+    name: &'static str,
+    conns: usize,
+    /// Messages in one write; the next ones follow when all have come back.
+    in_a_row: usize,
+    bytes: usize,
+    /// In the place of that: at a fixed rate, which is this share of what the first server manages.
+    share: Option<f64>,
+}
+
+impl Workload {
+    const fn closed(name: &'static str, conns: usize, in_a_row: usize, bytes: usize) -> Workload {
+        Workload { name, conns, in_a_row, bytes, share: None }
+    }
+
+    const fn open(name: &'static str, share: f64) -> Workload {
+        Workload { share: Some(share), ..Workload::closed(name, 50, 1, 64) }
+    }
+}
+
+const WORKLOADS: [Workload; 8] = [
+    Workload::closed("echo-1", 1, 1, 64),
+    Workload::closed("echo-50", 50, 1, 64),
+    Workload::closed("echo-1000", 1000, 1, 64),
+    Workload::closed("echo-8000", 8000, 1, 64),
+    Workload::closed("pipelined-50", 50, 16, 64),
+    Workload::closed("echo-16k", 50, 1, 16 << 10),
+    Workload::open("open-30", 0.3),
+    Workload::open("open-70", 0.7),
+];
+/// How often the first server is measured to know what it manages.
+const RATE_ROUNDS: usize = 3;
+
+struct Settings {
+    rounds: usize,
+    seconds: f64,
+    servers: Vec<Server>,
+    workloads: Vec<Workload>,
+}
+
+impl Settings {
+    /// Reads the command line; an error is what to print.
+    fn read() -> Result<Settings, String> {
+        let mut settings =
+            Settings { rounds: 9, seconds: 1.0, servers: SERVERS.to_vec(), workloads: Vec::new() };
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            match &*arg {
+                "--rounds" => settings.rounds = number(&value()?)?,
+                "--seconds" => settings.seconds = number(&value()?)?,
+                "--servers" => {
+                    let wanted = value()?;
+                    let find = |name: &str| SERVERS.into_iter().find(|server| server.name == name);
+                    let servers: Option<Vec<_>> = wanted.split(',').map(find).collect();
+                    settings.servers = servers.ok_or(format!("{wanted}: no such servers"))?;
+                }
+                name => {
+                    let known = WORKLOADS.into_iter().find(|workload| workload.name == name);
+                    settings.workloads.push(known.ok_or(format!("{name}: no such workload"))?);
+                }
+            }
+        }
+        if settings.servers.first().map(|server| server.name) != Some(SERVERS[0].name) {
+            return Err(format!(
+                "the first server is what the others are set against: {SERVERS:?}"
+            ));
+        }
+        if settings.workloads.is_empty() {
+            settings.workloads = WORKLOADS.to_vec();
+        }
+        Ok(settings)
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
+fn main() -> ExitCode {
+    let settings = match Settings::read() {
+        Ok(settings) => settings,
+        Err(why) => {
+            eprintln!("compare: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Settings) -> io::Result<()> {
+    let programs = std::env::current_exe()?.parent().map_or_else(PathBuf::new, PathBuf::from);
+    let mut rows = Vec::new();
+    for workload in &settings.workloads {
+        let measured = rounds(settings, &programs, *workload)?;
+        let of_workload = Row::all(workload.name, &settings.servers, &measured);
+        print(&of_workload);
+        rows.extend(of_workload);
+    }
+    let path = programs.join("peers.csv");
+    write_csv(&path, &rows)?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// Returns for each round what each server came to.
+fn rounds(
+    settings: &Settings,
+    programs: &Path,
+    workload: Workload,
+) -> io::Result<Vec<Vec<Measurement>>> {
+    let rate = rate(settings, programs, workload)?;
+    let mut rounds = Vec::new();
+    for round in 0..settings.rounds {
+        let mut order: Vec<usize> = (0..settings.servers.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        let mut measured = vec![None; order.len()];
+        for index in order {
+            let server = settings.servers[index];
+            measured[index] = Some(measure(programs, server, (workload, rate), settings.seconds)?);
+        }
+        rounds.push(measured.into_iter().flatten().collect());
+    }
+    Ok(rounds)
+}
+
+/// Returns how many messages a second a workload sends; 0: as many as come back.
+fn rate(settings: &Settings, programs: &Path, workload: Workload) -> io::Result<f64> {
+    let Some(share) = workload.share else { return Ok(0.0) };
+    let mut most = Vec::new();
+    for _ in 0..RATE_ROUNDS {
+        let measured = measure(programs, SERVERS[0], (workload, 0.0), settings.seconds)?;
+        most.push(measured.per_second);
+    }
+    Ok(share * median(most.into_iter()))
+}

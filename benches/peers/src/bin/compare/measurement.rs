@@ -1,0 +1,87 @@
+//! One server under one load, once.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::Workload;
+use crate::server::{LOAD_CORE, Running, Server};
+
+/// Waiting for a processor for longer than this part of the time spoils a measurement.
+const WAITED_MAX: f64 = 0.01;
+/// A machine that disturbs every one of so many is too busy for any.
+const TRIES: usize = 5;
+
+/// What the load has printed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measurement {
+    pub(crate) per_second: f64,
+    /// Time of the server on a processor, for each message.
+    pub(crate) server_ns: f64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) p999_us: f64,
+    /// The larger part of the time for which the server or the load waited for a processor.
+    waited: f64,
+}
+
+impl Measurement {
+    fn parse(line: &str) -> Option<Measurement> {
+        let value = |name: &str| -> Option<f64> {
+            let pair = line.split_whitespace().find_map(|pair| pair.strip_prefix(name));
+            pair?.strip_prefix('=')?.parse().ok()
+        };
+        Some(Measurement {
+            per_second: value("per_second")?,
+            server_ns: value("server_ns")?,
+            p50_us: value("p50_us")?,
+            p99_us: value("p99_us")?,
+            p999_us: value("p999_us")?,
+            waited: value("server_waited")?.max(value("load_waited")?),
+        })
+    }
+}
+
+/// Measures, again if something else wanted the processor. A rate of 0 is no rate.
+pub(crate) fn measure(
+    programs: &Path,
+    server: Server,
+    (workload, rate): (Workload, f64),
+    seconds: f64,
+) -> io::Result<Measurement> {
+    let mut best: Option<Measurement> = None;
+    for _ in 0..TRIES {
+        let measured = once(programs, server, (workload, rate), seconds)?;
+        if measured.waited <= WAITED_MAX {
+            return Ok(measured);
+        }
+        if best.is_none_or(|best| measured.waited < best.waited) {
+            best = Some(measured);
+        }
+    }
+    let best = best.ok_or_else(|| io::Error::other("nothing was measured"))?;
+    let percent = 100.0 * best.waited;
+    eprintln!("{} {}: waited {percent:.1} % of the time", workload.name, server.name);
+    Ok(best)
+}
+
+fn once(
+    programs: &Path,
+    server: Server,
+    (workload, rate): (Workload, f64),
+    seconds: f64,
+) -> io::Result<Measurement> {
+    let running = Running::start(programs, server)?;
+    let Workload { conns, in_a_row, bytes, .. } = workload;
+    let output = Command::new("taskset")
+        .args(["-c", LOAD_CORE])
+        .arg(programs.join("load"))
+        .args([&running.addr, &running.pid().to_string()])
+        .args([conns, in_a_row, bytes].map(|number| number.to_string()))
+        .args([rate, seconds].map(|number| number.to_string()))
+        .stderr(Stdio::inherit())
+        .output()?;
+    let line = String::from_utf8_lossy(&output.stdout);
+    let measured = Measurement::parse(&line).filter(|_| output.status.success());
+    measured.ok_or_else(|| io::Error::other(format!("{}: the load failed: {line}", server.name)))
+}

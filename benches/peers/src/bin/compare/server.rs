@@ -1,0 +1,70 @@
+//! The servers, and one that runs.
+
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use hotloop_peers::READY;
+
+/// A server to compare.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    program: &'static str,
+    /// What hotloop runs on.
+    backend: Option<&'static str>,
+}
+
+/// All there are; the first is what the others are set against.
+pub(crate) const SERVERS: [Server; 5] = [
+    Server { name: "c", program: "server-raw", backend: None },
+    Server { name: "hotloop", program: "server-hotloop", backend: Some("epoll") },
+    Server { name: "hotloop-portable", program: "server-hotloop", backend: Some("portable") },
+    Server { name: "mio", program: "server-mio", backend: None },
+    Server { name: "tokio", program: "server-tokio", backend: None },
+];
+
+/// The core of the server, and that of the load.
+pub(crate) const SERVER_CORE: &str = "0";
+pub(crate) const LOAD_CORE: &str = "1";
+
+/// One that listens; it is ended when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) addr: String,
+}
+
+impl Running {
+    pub(crate) fn start(programs: &Path, server: Server) -> io::Result<Running> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", SERVER_CORE]).arg(programs.join(server.program));
+        if let Some(backend) = server.backend {
+            command.env("HOTLOOP_BACKEND", backend);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        match line.trim_end().strip_prefix(READY) {
+            Some(addr) => Ok(Running { child, addr: addr.to_owned() }),
+            None => {
+                child.kill()?;
+                Err(io::Error::other(format!("{}: its first line is {line:?}", server.name)))
+            }
+        }
+    }
+
+    /// `taskset` has become the server itself.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the load has told then.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
