@@ -8,6 +8,7 @@
 //! the next. So each server's cost is set against that of C in the same round, and the median of
 //! these is printed, beside the ratio of the lowest ones; below 3 % is noise.
 
+mod counts;
 mod measurement;
 mod server;
 mod table;
@@ -16,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use counts::count;
 use measurement::{Measurement, measure};
 use server::{SERVERS, Server};
 use table::{Row, median, print, write_csv};
@@ -123,7 +125,9 @@ fn run(settings: &Settings) -> io::Result<()> {
     let mut rows = Vec::new();
     for workload in &settings.workloads {
         let measured = rounds(settings, &programs, *workload)?;
-        let of_workload = Row::all(workload.name, &settings.servers, &measured);
+        let count = |server: &Server| count(&programs, *server, *workload);
+        let counts: Vec<_> = settings.servers.iter().map(count).collect();
+        let of_workload = Row::all(workload.name, &settings.servers, &measured, &counts);
         print(&of_workload);
         rows.extend(of_workload);
     }

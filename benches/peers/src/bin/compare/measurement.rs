@@ -27,10 +27,7 @@ pub(crate) struct Measurement {
 
 impl Measurement {
     fn parse(line: &str) -> Option<Measurement> {
-        let value = |name: &str| -> Option<f64> {
-            let pair = line.split_whitespace().find_map(|pair| pair.strip_prefix(name));
-            pair?.strip_prefix('=')?.parse().ok()
-        };
+        let value = |name| value(line, name);
         Some(Measurement {
             per_second: value("per_second")?,
             server_ns: value("server_ns")?,
@@ -71,17 +68,32 @@ fn once(
     (workload, rate): (Workload, f64),
     seconds: f64,
 ) -> io::Result<Measurement> {
-    let running = Running::start(programs, server)?;
+    let running = Running::start(programs, server, &[])?;
+    let line = load(&[], programs, &running, (workload, rate), seconds)?;
+    Measurement::parse(&line).ok_or_else(|| io::Error::other(format!("the load says {line:?}")))
+}
+
+/// Lets the load run, within the program `wrap` if there is one; returns what it has printed.
+pub(crate) fn load(
+    wrap: &[String],
+    programs: &Path,
+    running: &Running,
+    (workload, rate): (Workload, f64),
+    seconds: f64,
+) -> io::Result<String> {
     let Workload { conns, in_a_row, bytes, .. } = workload;
-    let output = Command::new("taskset")
-        .args(["-c", LOAD_CORE])
-        .arg(programs.join("load"))
-        .args([&running.addr, &running.pid().to_string()])
-        .args([conns, in_a_row, bytes].map(|number| number.to_string()))
-        .args([rate, seconds].map(|number| number.to_string()))
-        .stderr(Stdio::inherit())
-        .output()?;
-    let line = String::from_utf8_lossy(&output.stdout);
-    let measured = Measurement::parse(&line).filter(|_| output.status.success());
-    measured.ok_or_else(|| io::Error::other(format!("{}: the load failed: {line}", server.name)))
+    let mut command = Command::new("taskset");
+    command.args(["-c", LOAD_CORE]).args(wrap).arg(programs.join("load"));
+    command.args([&running.addr, &running.pid().to_string()]);
+    command.args([conns, in_a_row, bytes].map(|number| number.to_string()));
+    command.args([rate, seconds].map(|number| number.to_string()));
+    let output = command.stderr(Stdio::inherit()).output()?;
+    let line = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() { Ok(line) } else { Err(io::Error::other("the load has failed")) }
+}
+
+/// Returns what the load says of a name.
+pub(crate) fn value(line: &str, name: &str) -> Option<f64> {
+    let pair = line.split_whitespace().find_map(|pair| pair.strip_prefix(name));
+    pair?.strip_prefix('=')?.parse().ok()
 }

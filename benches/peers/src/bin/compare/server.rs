@@ -16,12 +16,15 @@ pub(crate) struct Server {
 }
 
 /// All there are; the first is what the others are set against.
-pub(crate) const SERVERS: [Server; 5] = [
+pub(crate) const SERVERS: [Server; 8] = [
     Server { name: "c", program: "server-raw", backend: None },
     Server { name: "hotloop", program: "server-hotloop", backend: Some("epoll") },
     Server { name: "hotloop-portable", program: "server-hotloop", backend: Some("portable") },
     Server { name: "mio", program: "server-mio", backend: None },
     Server { name: "tokio", program: "server-tokio", backend: None },
+    Server { name: "polling", program: "server-polling", backend: None },
+    Server { name: "libuv", program: "server-uv", backend: None },
+    Server { name: "libevent", program: "server-event", backend: None },
 ];
 
 /// The core of the server, and that of the load.
@@ -35,9 +38,10 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn start(programs: &Path, server: Server) -> io::Result<Running> {
+    /// Starts one, within the program `wrap` if there is one.
+    pub(crate) fn start(programs: &Path, server: Server, wrap: &[String]) -> io::Result<Running> {
         let mut command = Command::new("taskset");
-        command.args(["-c", SERVER_CORE]).arg(programs.join(server.program));
+        command.args(["-c", SERVER_CORE]).args(wrap).arg(programs.join(server.program));
         if let Some(backend) = server.backend {
             command.env("HOTLOOP_BACKEND", backend);
         }
@@ -58,6 +62,12 @@ impl Running {
     /// `taskset` has become the server itself.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Has it end, and lets what it runs within write what it has to say.
+    pub(crate) fn terminate(mut self) -> io::Result<()> {
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        self.child.wait().map(drop)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Loads an echo server, checks every byte that comes back, and says what it cost.
 //!
-//! `load ADDRESS PID CONNS IN_A_ROW BYTES RATE SECONDS`: with a RATE of 0, each of CONNS connections
-//! sends IN_A_ROW messages of BYTES bytes in one write, and again once all of them have come back.
-//! With another one, so many messages are sent a second, by one connection after the other, whether
-//! the last ones have come back or not; how long one took counts from when it was due. PID is the
-//! server's, whose time on a processor is read at both ends of the measurement. Prints one line of
-//! `name=value`. It spins: the server never pays for waking it.
+//! `load ADDRESS PID CONNS IN_A_ROW BYTES RATE SECONDS`: with a RATE of 0, each of CONNS
+//! connections sends IN_A_ROW messages of BYTES bytes in one write, and again once all have come
+//! back. With another one, so many messages are sent a second, by one connection after the other,
+//! whether the last ones have come back or not; how long one took counts from when it was due. PID
+//! is the server's, whose time on a processor is read at both ends of the measurement. Prints one
+//! line of `name=value`; `total` is the messages of the warm-up, too. It spins: the server never
+//! pays for waking it.
 
 mod conn;
 mod usage;
@@ -62,6 +63,7 @@ fn next<T: FromStr>(args: &mut impl Iterator<Item = String>) -> Option<T> {
 /// What was measured.
 struct Measured {
     messages: u64,
+    total: u64,
     seconds: f64,
     server: Usage,
     own: Usage,
@@ -88,13 +90,14 @@ fn main() -> ExitCode {
 fn run(settings: &Settings) -> io::Result<Measured> {
     let mut load = Load::connect(settings)?;
     load.play(Instant::now() + WARM_UP)?;
-    load.messages = 0;
+    let warmed_up = mem::take(&mut load.messages);
     load.latency.reset();
     let (server, own) = (Usage::of(settings.pid)?, Usage::of(std::process::id())?);
     let began = Instant::now();
     load.play(began + settings.duration)?;
     Ok(Measured {
         messages: load.messages,
+        total: warmed_up + load.messages,
         seconds: began.elapsed().as_secs_f64(),
         server: Usage::of(settings.pid)?.since(server),
         own: Usage::of(std::process::id())?.since(own),
@@ -207,9 +210,9 @@ impl Measured {
         let micros = |quantile| self.latency.value_at_quantile(quantile) as f64 / 1e3;
         let per_message = self.server.on_cpu.as_nanos() as f64 / self.messages as f64;
         println!(
-            "messages={} per_second={:.0} server_ns={per_message:.1} p50_us={:.2} p99_us={:.2} \
+            "total={} per_second={:.0} server_ns={per_message:.1} p50_us={:.2} p99_us={:.2} \
              p999_us={:.2} server_waited={:.5} load_waited={:.5}",
-            self.messages,
+            self.total,
             self.messages as f64 / self.seconds,
             micros(0.5),
             micros(0.99),
