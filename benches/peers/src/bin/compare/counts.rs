@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::Workload;
 use crate::measurement::{load, value};
 use crate::server::{Running, Server};
+use crate::workload::{Mode, Workload};
 
 /// Of the shorter run; the other one is three times as long, and the difference is what counts:
 /// the start and the connects drop out.
@@ -23,7 +23,8 @@ pub(crate) struct Counts {
 /// Counts what a closed loop costs; there is nothing new to learn from the others.
 pub(crate) fn count(programs: &Path, server: Server, workload: Workload) -> Counts {
     let per_message = |what: &str, once: Once| {
-        if workload.share.is_some() {
+        let is_closed = matches!(workload.mode, Mode::Rounds(_) | Mode::Window(_) | Mode::Churn);
+        if !is_closed {
             return None;
         }
         let (few, many) = (SECONDS, 3.0 * SECONDS);
@@ -52,7 +53,7 @@ fn calls(programs: &Path, server: Server, workload: Workload, s: f64) -> io::Res
     let path_text = path.to_string_lossy();
     let perf =
         ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", &pid, "-o", &path_text];
-    let line = load(&perf.map(str::to_owned), programs, &running, (workload, 0.0), s)?;
+    let line = load(&perf.map(str::to_owned), programs, &running, workload, s)?;
     let text = fs::read_to_string(&path)?;
     let row = text.lines().find(|line| line.contains("sys_enter"));
     let count = row.and_then(|row| row.split(',').next()?.parse().ok());
@@ -69,7 +70,7 @@ fn instructions(
     let file = format!("--callgrind-out-file={}", path.display());
     let valgrind = ["valgrind", "-q", "--tool=callgrind", &file].map(str::to_owned);
     let running = Running::start(programs, server, &valgrind)?;
-    let line = load(&[], programs, &running, (workload, 0.0), s)?;
+    let line = load(&[], programs, &running, workload, s)?;
     running.terminate()?;
     let text = fs::read_to_string(&path)?;
     let count = text.lines().find_map(|line| line.strip_prefix("totals: ")?.parse().ok());

@@ -12,6 +12,7 @@ mod counts;
 mod measurement;
 mod server;
 mod table;
+mod workload;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,39 +22,8 @@ use counts::count;
 use measurement::{Measurement, measure};
 use server::{SERVERS, Server};
 use table::{Row, median, print, write_csv};
+use workload::{Mode, WORKLOADS, Workload};
 
-/// What the load does.
-#[derive(Debug, Clone, Copy)]
-struct Workload {
-    name: &'static str,
-    conns: usize,
-    /// Messages in one write; the next ones follow when all have come back.
-    in_a_row: usize,
-    bytes: usize,
-    /// In the place of that: at a fixed rate, which is this share of what the first server manages.
-    share: Option<f64>,
-}
-
-impl Workload {
-    const fn closed(name: &'static str, conns: usize, in_a_row: usize, bytes: usize) -> Workload {
-        Workload { name, conns, in_a_row, bytes, share: None }
-    }
-
-    const fn open(name: &'static str, share: f64) -> Workload {
-        Workload { share: Some(share), ..Workload::closed(name, 50, 1, 64) }
-    }
-}
-
-const WORKLOADS: [Workload; 8] = [
-    Workload::closed("echo-1", 1, 1, 64),
-    Workload::closed("echo-50", 50, 1, 64),
-    Workload::closed("echo-1000", 1000, 1, 64),
-    Workload::closed("echo-8000", 8000, 1, 64),
-    Workload::closed("pipelined-50", 50, 16, 64),
-    Workload::closed("echo-16k", 50, 1, 16 << 10),
-    Workload::open("open-30", 0.3),
-    Workload::open("open-70", 0.7),
-];
 /// How often the first server is measured to know what it manages.
 const RATE_ROUNDS: usize = 3;
 
@@ -143,7 +113,7 @@ fn rounds(
     programs: &Path,
     workload: Workload,
 ) -> io::Result<Vec<Vec<Measurement>>> {
-    let rate = rate(settings, programs, workload)?;
+    let workload = paced(settings, programs, workload)?;
     let mut rounds = Vec::new();
     for round in 0..settings.rounds {
         let mut order: Vec<usize> = (0..settings.servers.len()).collect();
@@ -153,20 +123,21 @@ fn rounds(
         let mut measured = vec![None; order.len()];
         for index in order {
             let server = settings.servers[index];
-            measured[index] = Some(measure(programs, server, (workload, rate), settings.seconds)?);
+            measured[index] = Some(measure(programs, server, workload, settings.seconds)?);
         }
         rounds.push(measured.into_iter().flatten().collect());
     }
     Ok(rounds)
 }
 
-/// Returns how many messages a second a workload sends; 0: as many as come back.
-fn rate(settings: &Settings, programs: &Path, workload: Workload) -> io::Result<f64> {
-    let Some(share) = workload.share else { return Ok(0.0) };
+/// Makes a rate of a share.
+fn paced(settings: &Settings, programs: &Path, workload: Workload) -> io::Result<Workload> {
+    let Mode::Share(share) = workload.mode else { return Ok(workload) };
     let mut most = Vec::new();
     for _ in 0..RATE_ROUNDS {
-        let measured = measure(programs, SERVERS[0], (workload, 0.0), settings.seconds)?;
-        most.push(measured.per_second);
+        let measured = measure(programs, SERVERS[0], workload.most(), settings.seconds)?;
+        most.extend(measured.per_second);
     }
-    Ok(share * median(most.into_iter()))
+    let most = median(most.into_iter()).ok_or_else(|| io::Error::other("nothing was measured"))?;
+    Ok(Workload { mode: Mode::Rate(share * most), ..workload })
 }

@@ -4,23 +4,24 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::Workload;
 use crate::server::{LOAD_CORE, Running, Server};
+use crate::workload::Workload;
 
 /// Waiting for a processor for longer than this part of the time spoils a measurement.
 const WAITED_MAX: f64 = 0.01;
 /// A machine that disturbs every one of so many is too busy for any.
 const TRIES: usize = 5;
 
-/// What the load has printed.
+/// What the load has printed: memory of connections that idle, the rest of all others.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Measurement {
-    pub(crate) per_second: f64,
+    pub(crate) per_second: Option<f64>,
     /// Time of the server on a processor, for each message.
-    pub(crate) server_ns: f64,
-    pub(crate) p50_us: f64,
-    pub(crate) p99_us: f64,
-    pub(crate) p999_us: f64,
+    pub(crate) server_ns: Option<f64>,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) p999_us: Option<f64>,
+    pub(crate) bytes_per_conn: Option<f64>,
     /// The larger part of the time for which the server or the load waited for a processor.
     waited: f64,
 }
@@ -28,27 +29,32 @@ pub(crate) struct Measurement {
 impl Measurement {
     fn parse(line: &str) -> Option<Measurement> {
         let value = |name| value(line, name);
-        Some(Measurement {
-            per_second: value("per_second")?,
-            server_ns: value("server_ns")?,
-            p50_us: value("p50_us")?,
-            p99_us: value("p99_us")?,
-            p999_us: value("p999_us")?,
-            waited: value("server_waited")?.max(value("load_waited")?),
-        })
+        let measured = Measurement {
+            per_second: value("per_second"),
+            server_ns: value("server_ns"),
+            p50_us: value("p50_us"),
+            p99_us: value("p99_us"),
+            p999_us: value("p999_us"),
+            bytes_per_conn: value("bytes_per_conn"),
+            waited: value("server_waited").unwrap_or(0.0).max(value("load_waited").unwrap_or(0.0)),
+        };
+        (measured.server_ns.is_some() || measured.bytes_per_conn.is_some()).then_some(measured)
     }
 }
 
-/// Measures, again if something else wanted the processor. A rate of 0 is no rate.
+/// Measures, again if something else wanted the processor.
 pub(crate) fn measure(
     programs: &Path,
     server: Server,
-    (workload, rate): (Workload, f64),
+    workload: Workload,
     seconds: f64,
 ) -> io::Result<Measurement> {
     let mut best: Option<Measurement> = None;
     for _ in 0..TRIES {
-        let measured = once(programs, server, (workload, rate), seconds)?;
+        let running = Running::start(programs, server, &[])?;
+        let line = load(&[], programs, &running, workload, seconds)?;
+        let measured = Measurement::parse(&line)
+            .ok_or_else(|| io::Error::other(format!("the load says {line:?}")))?;
         if measured.waited <= WAITED_MAX {
             return Ok(measured);
         }
@@ -62,31 +68,18 @@ pub(crate) fn measure(
     Ok(best)
 }
 
-fn once(
-    programs: &Path,
-    server: Server,
-    (workload, rate): (Workload, f64),
-    seconds: f64,
-) -> io::Result<Measurement> {
-    let running = Running::start(programs, server, &[])?;
-    let line = load(&[], programs, &running, (workload, rate), seconds)?;
-    Measurement::parse(&line).ok_or_else(|| io::Error::other(format!("the load says {line:?}")))
-}
-
 /// Lets the load run, within the program `wrap` if there is one; returns what it has printed.
 pub(crate) fn load(
     wrap: &[String],
     programs: &Path,
     running: &Running,
-    (workload, rate): (Workload, f64),
+    workload: Workload,
     seconds: f64,
 ) -> io::Result<String> {
-    let Workload { conns, in_a_row, bytes, .. } = workload;
     let mut command = Command::new("taskset");
     command.args(["-c", LOAD_CORE]).args(wrap).arg(programs.join("load"));
     command.args([&running.addr, &running.pid().to_string()]);
-    command.args([conns, in_a_row, bytes].map(|number| number.to_string()));
-    command.args([rate, seconds].map(|number| number.to_string()));
+    command.args(workload.args()).arg(seconds.to_string());
     let output = command.stderr(Stdio::inherit()).output()?;
     let line = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() { Ok(line) } else { Err(io::Error::other("the load has failed")) }
@@ -94,6 +87,6 @@ pub(crate) fn load(
 
 /// Returns what the load says of a name.
 pub(crate) fn value(line: &str, name: &str) -> Option<f64> {
-    let pair = line.split_whitespace().find_map(|pair| pair.strip_prefix(name));
-    pair?.strip_prefix('=')?.parse().ok()
+    let pair = line.split_whitespace().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    pair?.parse().ok()
 }

@@ -55,9 +55,9 @@ impl Conn {
         &mut self.stream
     }
 
-    /// Returns whether every message was answered.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.asked.is_empty()
+    /// Returns how many messages were not answered yet.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.len()
     }
 
     /// Adds a message that is due to what [`write`](Self::write) sends.
