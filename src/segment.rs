@@ -182,6 +182,9 @@ impl Segments {
         let mut chunk = self.pool.take(CHUNK_BYTES);
         let fresh = Arc::get_mut(&mut chunk).expect("a pooled chunk has one handle");
         fresh.append(&staged(&self.stage)[sent..]);
+        if let Some(stage) = &mut self.stage {
+            stage.give_back();
+        }
         self.insert(Segment::Chunk(chunk))
     }
 

@@ -8,23 +8,37 @@
 
 use crate::sys::memory::AlignedBytes;
 
-/// One chunk of a queue, which belongs to no queue: the last one that has begun it.
+/// One chunk of a queue, which is lent to one queue at a time.
 #[derive(Debug)]
 pub(crate) struct Stage {
     bytes: AlignedBytes,
     used: usize,
+    /// A queue has it. It is another connection's turn only if a service was not ended: a panic
+    /// has cut it off, or a handler has swapped the `Net`s of two loops.
+    is_taken: bool,
 }
 
 impl Stage {
     /// Makes one with room for `capacity` bytes.
     pub(crate) fn new(capacity: usize, align: usize) -> Stage {
-        Stage { bytes: AlignedBytes::zeroed(capacity, align), used: 0 }
+        Stage { bytes: AlignedBytes::zeroed(capacity, align), used: 0, is_taken: false }
     }
 
-    /// Forgets what it holds: it is another queue's now.
+    /// Lends it to a queue, empty; returns whether it was free.
     #[inline]
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn take(&mut self) -> bool {
+        if self.is_taken {
+            return false;
+        }
         self.used = 0;
+        self.is_taken = true;
+        true
+    }
+
+    /// Takes it back.
+    #[inline]
+    pub(crate) fn give_back(&mut self) {
+        self.is_taken = false;
     }
 
     /// Appends all of the pieces, which are `len` bytes, or nothing; returns whether it did.
@@ -73,10 +87,14 @@ mod tests {
     }
 
     #[test]
-    fn another_queue_begins_with_all_of_it() {
+    fn it_is_lent_to_one_queue_at_a_time_and_is_empty_then() {
         let mut stage = Stage::new(8, 64);
+        assert!(stage.take());
         assert!(stage.append([&b"abcdefgh"[..]].into_iter(), 8));
-        stage.begin();
+        assert!(!stage.take());
+        assert_eq!(stage.bytes(), b"abcdefgh");
+        stage.give_back();
+        assert!(stage.take());
         assert_eq!((stage.bytes(), stage.room()), (&b""[..], 8));
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::segment::{NONE, Pieces, SEGMENT_OVERHEAD, Segments, chunks_for};
+use crate::segment::{CHUNK_BYTES, NONE, Pieces, SEGMENT_OVERHEAD, Segments, chunks_for};
 
 /// Bytes that writes accepted and the kernel has not taken. Empty, it owns nothing.
 #[derive(Debug)]
@@ -34,8 +34,7 @@ impl Outbound {
     #[inline]
     pub(crate) fn unstage(&mut self, segments: &mut Segments) {
         if self.is_staged() {
-            self.first = segments.unstage(0);
-            self.last = self.first;
+            self.leave_stage(segments, 0);
         }
     }
 
@@ -107,12 +106,8 @@ impl Outbound {
     ) -> bool {
         let Some(stage) = &mut segments.stage else { return false };
         let begins = self.is_empty();
-        if begins {
-            stage.begin();
-        } else if self.first != NONE {
-            return false;
-        }
-        if !stage.append(pieces, len) {
+        let is_there = if begins { len <= CHUNK_BYTES && stage.take() } else { self.first == NONE };
+        if !is_there || !stage.append(pieces, len) {
             return false;
         }
         self.bytes += len;
@@ -223,18 +218,33 @@ impl Outbound {
     #[inline]
     fn advance_stage(&mut self, segments: &mut Segments, sent: usize) {
         if sent < self.bytes {
-            self.first = segments.unstage(sent);
-            self.last = self.first;
+            self.leave_stage(segments, sent);
             self.bytes -= sent;
             self.cost -= sent;
         } else {
+            self.give_stage_back(segments);
             *self = Outbound::EMPTY;
         }
+    }
+
+    #[inline]
+    fn give_stage_back(&self, segments: &mut Segments) {
+        if let Some(stage) = segments.stage.as_mut().filter(|_| self.is_staged()) {
+            stage.give_back();
+        }
+    }
+
+    /// Moves what is staged to a segment, without the first `sent` bytes.
+    #[cold]
+    fn leave_stage(&mut self, segments: &mut Segments, sent: usize) {
+        self.first = segments.unstage(sent);
+        self.last = self.first;
     }
 
     /// Drops the whole queue; returns the payload and the cost it had.
     pub(crate) fn clear(&mut self, segments: &mut Segments) -> (usize, usize) {
         let dropped = (self.bytes, self.cost);
+        self.give_stage_back(segments);
         while self.first != NONE {
             self.first = segments.remove(self.first);
         }
@@ -246,7 +256,6 @@ impl Outbound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::CHUNK_BYTES;
 
     fn content(queue: &Outbound, segments: &Segments) -> Vec<u8> {
         queue.pieces(segments, usize::MAX).flat_map(|piece| piece.bytes.to_vec()).collect()

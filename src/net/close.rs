@@ -272,13 +272,7 @@ impl Net {
     pub(crate) fn recover(&mut self) {
         match self.serving.take().map(|key| (key, self.listeners.get(key).is_some())) {
             Some((key, true)) => self.schedule_listener(ListenerId(key)),
-            Some((key, false)) => {
-                // Its service was not ended: what it has staged is not to be another one's.
-                if let Some(conn) = self.conns.get_mut(key) {
-                    conn.outbound.unstage(&mut self.segments);
-                }
-                self.schedule(ConnId(key));
-            }
+            Some((key, false)) => self.schedule(ConnId(key)),
             None => {}
         }
         let Some(id) = self.calling.take() else { return };

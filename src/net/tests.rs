@@ -43,23 +43,50 @@ fn what_names_a_connection_that_is_gone_changes_nothing() {
     assert_eq!(net.conn_stats(other), before.1);
 }
 
-/// Whatever has unwound, between two callbacks as well: what one connection has staged does not
+/// Between two callbacks a panic of the loop itself leaves a service without its end, and so does
+/// a handler that swaps the `Net`s of two loops, twice: what one connection has staged does not
 /// become another one's.
 #[test]
-fn a_service_that_was_cut_off_keeps_what_was_written() {
+fn a_service_that_is_not_ended_keeps_what_was_written() {
     let mut net = Net::new(Config::default(), World::new(Dialect::Readiness).backend());
-    let conns = [(); 2].map(|()| net.connect("10.0.0.9:80").expect("there are slots"));
-    for (conn, data) in conns.into_iter().zip([b"one", b"two"]) {
+    let serve_new = |net: &mut Net, text: &[u8]| {
+        let conn = net.connect("10.0.0.9:80").expect("there are slots");
         let record = net.conns.get_mut(conn.0).expect("it is there");
         record.phase = crate::conn::Phase::Open;
         record.flags.set(Flags::WRITABLE);
         net.serving = Some(conn.0);
-        assert_eq!(net.write(conn, data), Sent::Queued);
-        net.recover();
-    }
-    for (conn, data) in conns.into_iter().zip([b"one", b"two"]) {
+        assert_eq!(net.write(conn, text), Sent::Queued);
+        conn
+    };
+    let is_staged = |net: &Net, conn: ConnId, text: &[u8]| {
         let record = net.conns.get(conn.0).expect("it is there");
-        let mut pieces = record.outbound.pieces(&net.segments, usize::MAX);
-        assert_eq!(pieces.next().map(|piece| piece.bytes), Some(&data[..]));
-    }
+        let piece = record.outbound.pieces(&net.segments, usize::MAX).next().expect("one piece");
+        assert_eq!(piece.bytes, text);
+        piece.segment.is_none()
+    };
+    let (one, two) = (serve_new(&mut net, b"one"), serve_new(&mut net, b"two"));
+    assert_eq!((is_staged(&net, one, b"one"), is_staged(&net, two, b"two")), (true, false));
+    net.abort(one);
+    let three = serve_new(&mut net, b"three");
+    assert!(is_staged(&net, three, b"three"), "the first one does not need it any more");
+}
+
+/// Or one slow peer would have all others do without it.
+#[test]
+fn what_the_kernel_does_not_take_leaves_the_stage() {
+    let world = World::new(Dialect::Readiness);
+    world.listen("10.0.0.9:80".parse().expect("an address"));
+    let mut net = Net::new(Config::default(), world.backend());
+    let conn = net.connect("10.0.0.9:80").expect("there are slots");
+    let record = net.conns.get_mut(conn.0).expect("it is there");
+    record.phase = crate::conn::Phase::Open;
+    record.flags.set(Flags::WRITABLE);
+    net.serving = Some(conn.0);
+    assert_eq!(net.write(conn, b"later"), Sent::Queued);
+    net.clear_flag(conn, Flags::WRITABLE);
+    net.flush(conn);
+    let record = net.conns.get(conn.0).expect("it is there");
+    let piece = record.outbound.pieces(&net.segments, usize::MAX).next().expect("one piece");
+    assert!(piece.bytes == b"later" && piece.segment.is_some());
+    assert!(net.segments.stage.as_mut().is_some_and(crate::stage::Stage::take), "it is free");
 }

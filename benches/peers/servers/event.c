@@ -23,7 +23,7 @@ static void has_read(struct bufferevent *conn, void *unused) {
 
 static void written(struct bufferevent *conn, void *unused) {
     (void)unused;
-    bufferevent_enable(conn, EV_READ);
+    if (!(bufferevent_get_enabled(conn) & EV_READ)) bufferevent_enable(conn, EV_READ);
 }
 
 static void ended(struct bufferevent *conn, short what, void *unused) {

@@ -51,6 +51,8 @@ static void has_read(uv_stream_t *conn, ssize_t count, const uv_buf_t *lent) {
         end(conn);
         return;
     }
+    /* Nothing was there after all. */
+    if (count == 0) return;
     uv_buf_t rest = uv_buf_init(lent->base, count);
     int sent = uv_try_write(conn, &rest, 1);
     if (sent < 0 && sent != UV_EAGAIN) {

@@ -45,6 +45,9 @@ fn main() -> io::Result<()> {
             }
             let key = event.token().0;
             let Some(conn) = conns.get_mut(key) else { continue };
+            if !event.is_readable() && !event.is_error() && conn.unsent.is_empty() {
+                continue;
+            }
             // A read that stops short has emptied the socket, unless the end is near.
             let to_the_end = event.is_read_closed() || event.is_error();
             if let Served::Over = conn.serve(&mut buffer, to_the_end) {

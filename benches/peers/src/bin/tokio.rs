@@ -1,12 +1,13 @@
 //! tokio's echo on one thread: a task for each connection, with a buffer of its own.
 
-use hotloop_peers::{RECV_BYTES, listen_addr, say_ready};
+use hotloop_peers::{listen_addr, say_ready};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
-/// Its users give every connection a buffer that holds a message or a few.
-const BUFFER_BYTES: usize = RECV_BYTES / 4;
+/// Its users give every connection a buffer that holds a message or a few. One that a message
+/// fills exactly would cost a receive that finds nothing.
+const BUFFER_BYTES: usize = 20 << 10;
 
 fn main() -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;

@@ -1,4 +1,5 @@
-//! Connections that come, say one thing, and go.
+//! Connections that come, say one thing, and go. It waits for each answer, which every server pays
+//! for alike.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

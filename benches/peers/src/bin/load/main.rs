@@ -1,8 +1,8 @@
 //! Loads an echo server, checks every byte that comes back, and says what it cost.
 //!
 //! Prints one line of `name=value`: messages a second and in all, the server's time on a processor
-//! for each of them, latencies, and how long either waited for a processor. It spins, so that the
-//! server never pays for waking it.
+//! for each of them, latencies, and how long either waited for a processor. With connections that
+//! stay it spins, so that the server never pays for waking it.
 
 mod churn;
 mod conn;

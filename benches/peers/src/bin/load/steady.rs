@@ -44,10 +44,14 @@ impl Steady {
         })
     }
 
-    /// Sends the messages for which it is time.
+    /// Sends the messages for which it is time, one for each connection at most: if it cannot keep
+    /// up, answers have to be read all the same.
     fn ask_what_is_due(&mut self) -> io::Result<()> {
         let Mode::Rate(rate) = self.mode else { return Ok(()) };
-        while self.due <= Instant::now() {
+        for _ in 0..self.conns.len() {
+            if self.due > Instant::now() {
+                break;
+            }
             let conn = &mut self.conns[self.turn];
             conn.ask(self.due);
             conn.write()?;
