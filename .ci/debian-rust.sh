@@ -32,8 +32,10 @@ install() {
 debian_rust() {
     local version source
     mkdir -p "$cross"
+    # Windows' standard library has import libraries made while it is compiled, by dlltool.
     install "$1" /usr/bin/rustc=rustc-web /usr/bin/cargo=cargo-web \
-        /usr/lib/rustlib/src/rust/library=rust-web-src /usr/bin/cc=gcc
+        /usr/lib/rustlib/src/rust/library=rust-web-src /usr/bin/cc=gcc \
+        /usr/bin/x86_64-w64-mingw32-dlltool=binutils-mingw-w64-x86-64
     version=$(debian rustc --version | sed -n 's/^rustc \([0-9.]*\) .*/\1/p')
     source=$(realpath /usr/lib/rustlib/src/rust)
     echo "Debian's Rust $version, standard library of $source"
