@@ -20,6 +20,9 @@ struct Member {
     name: usize,
     is_deaf: bool,
     has_reset: bool,
+    /// The hub has closed it, with what it had said and nobody had read; it may not know, as a
+    /// reset that meets a partition is lost.
+    is_closed: bool,
     /// Lines that it has said, in the order of saying: their serial numbers.
     said: Vec<usize>,
     /// Of the line that it is saying, what is not sent.
@@ -49,7 +52,8 @@ impl Room {
             if is_deaf {
                 place.world.stop_reading(peer);
             }
-            Member { peer, name, is_deaf, has_reset: false, said: Vec::new(), rest: Vec::new() }
+            let (said, rest) = (Vec::new(), Vec::new());
+            Member { peer, name, is_deaf, has_reset: false, is_closed: false, said, rest }
         };
         let members = (0..count).map(member).collect();
         Room { place, members, lines: 0 }
@@ -75,7 +79,9 @@ impl Room {
     }
 
     fn live(&self) -> impl Iterator<Item = &Member> {
-        let lives = |member: &&Member| !member.has_reset && !self.place.has_failed(member.peer);
+        let has_ended = |member: &Member| member.has_reset || member.is_closed;
+        let lives =
+            move |member: &&Member| !has_ended(member) && !self.place.has_failed(member.peer);
         self.members.iter().filter(lives)
     }
 
@@ -256,6 +262,10 @@ fn run(seed: u64) -> bool {
         room.place.pass_time();
     }
     room.place.calm();
+    let is_deaf_gone = room.is_deaf_gone();
+    for member in &mut room.members {
+        member.is_closed = member.is_deaf && is_deaf_gone;
+    }
     for member in room.members.iter_mut().filter(|member| !member.rest.is_empty()) {
         let rest = std::mem::take(&mut member.rest);
         room.place.world.send(member.peer, &rest);
