@@ -264,7 +264,10 @@ impl Segments {
 
 #[inline]
 fn staged(stage: &Option<Stage>) -> &[u8] {
-    stage.as_ref().map_or(&[], Stage::bytes)
+    match stage {
+        Some(stage) => stage.bytes(),
+        None => &[],
+    }
 }
 
 /// How large a chunk to take for a write of which `len` bytes are left.

@@ -324,7 +324,8 @@ impl Epoll {
         }
     }
 
-    #[inline]
+    /// Apart, because of the room that its slices take on the stack.
+    #[inline(never)]
     fn send_gathered(&mut self, conn: &Sock, pieces: Pieces<'_>) -> Send {
         let mut slices = Slices::new();
         let offered = self.gather.fill(pieces, &mut slices);

@@ -110,6 +110,12 @@ impl Flags {
         self.0 & of.0 != 0
     }
 
+    /// Returns whether these bits are set and no others, apart from who opened the connection.
+    #[inline]
+    pub(crate) const fn are(self, bits: Flags) -> bool {
+        self.0 & !Flags::ADOPTED.0 == bits.0
+    }
+
     #[inline]
     pub(crate) fn set(&mut self, bits: Flags) {
         self.0 |= bits.0;
@@ -206,6 +212,16 @@ impl Conn {
             && !self.flags.any(Flags::PAUSED.or(Flags::READ_CLOSED))
             && (self.flags.any(Flags::READABLE)
                 || (self.flags.any(Flags::SHOW_KEPT) && self.kept.is_some()))
+    }
+
+    /// Returns whether it is as most connections are most of the time: open, with these bits set
+    /// and no others, and neither input that was kept nor an error to look at.
+    #[inline]
+    pub(crate) fn is_plain(&self, bits: Flags) -> bool {
+        self.flags.are(bits)
+            && self.phase == Phase::Open
+            && self.kept.is_none()
+            && self.send_error.is_none()
     }
 
     /// Returns whether kept bytes are to be shown again without new ones.

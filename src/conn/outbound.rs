@@ -29,6 +29,25 @@ impl Outbound {
         self.first == NONE && self.bytes > 0
     }
 
+    /// Returns the first `max_bytes` that are queued, if all is staged.
+    #[inline]
+    pub(crate) fn staged<'a>(
+        &self,
+        segments: &'a Segments,
+        max_bytes: usize,
+    ) -> Option<Pieces<'a>> {
+        self.is_staged().then(|| segments.staged(max_bytes))
+    }
+
+    /// Empties a queue of which all is staged; returns what it cost.
+    #[inline]
+    pub(crate) fn end_stage(&mut self, segments: &mut Segments) -> usize {
+        let cost = self.cost;
+        self.give_stage_back(segments);
+        *self = Outbound::EMPTY;
+        cost
+    }
+
     /// Moves what is staged to a segment: before anything follows that does not fit there, and
     /// before another connection is served.
     #[inline]

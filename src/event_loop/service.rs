@@ -6,10 +6,32 @@ use crate::conn::inbound::Kept;
 use crate::event_loop::Loop;
 use crate::handler::Handler;
 use crate::id::ConnId;
-use crate::net::Net;
+use crate::net::{Net, ReadBudget};
 use crate::recv_memory::Lent;
 
 impl Loop {
+    /// Serves a connection that had something to read and nothing else. As soon as anything else
+    /// turns up it goes on as with any other: this does no more than that, in fewer steps.
+    #[inline]
+    pub(super) fn serve_received<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        got: Recv,
+        budget: ReadBudget,
+    ) {
+        match &got {
+            Recv::Data { lent, drained: true } if lent.buffer.is_none() => {
+                self.deliver_space(handler, id, lent);
+            }
+            _ => {
+                self.take_in(handler, id, got, None);
+                self.read_on(handler, id, budget);
+            }
+        }
+        self.end_service(handler, id);
+    }
+
     /// Serves an open connection that was on the run list.
     #[inline]
     pub(super) fn serve_open<H: Handler + ?Sized>(
@@ -63,23 +85,40 @@ impl Loop {
 
     /// Reads and delivers until the backend has no more, the budget is used up, or the handler
     /// pauses or closes.
-    #[inline]
     fn read<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
-        let mut budget = self.net.read_budget();
+        let budget = self.net.read_budget();
+        self.read_on(handler, id, budget);
+    }
+
+    fn read_on<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        mut budget: ReadBudget,
+    ) {
         while let Some((got, kept)) = self.net.recv(id, &mut self.memory, &mut budget) {
-            match got {
-                Recv::Data { lent, .. } => match kept {
-                    None => self.deliver(handler, id, lent),
-                    Some(kept) => self.deliver_behind(handler, id, kept, lent),
-                },
-                Recv::Eof => {
-                    if self.net.read_ended(id) {
-                        self.deliver_read_closed(handler, id);
-                    }
+            self.take_in(handler, id, got, kept);
+        }
+    }
+
+    /// Delivers what a receive came to, behind the bytes that are kept.
+    fn take_in<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        got: Recv,
+        kept: Option<Box<Kept>>,
+    ) {
+        match (got, kept) {
+            (Recv::Data { lent, .. }, None) => self.deliver(handler, id, lent),
+            (Recv::Data { lent, .. }, Some(kept)) => self.deliver_behind(handler, id, kept, lent),
+            (Recv::Eof, _) => {
+                if self.net.read_ended(id) {
+                    self.deliver_read_closed(handler, id);
                 }
-                Recv::WouldBlock => self.net.read_blocked(id),
-                Recv::Failed(errno) => self.net.fail(id, errno),
             }
+            (Recv::WouldBlock, _) => self.net.read_blocked(id),
+            (Recv::Failed(errno), _) => self.net.fail(id, errno),
         }
     }
 
@@ -98,13 +137,19 @@ impl Loop {
     }
 
     /// Shows received bytes to the handler.
-    #[inline]
-    #[allow(clippy::indexing_slicing, reason = "`check_consumed` has seen that it is within")]
     fn deliver<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, lent: Lent) {
         if lent.buffer.is_some() {
-            return self.deliver_buffer(handler, id, lent);
+            self.deliver_buffer(handler, id, lent);
+        } else {
+            self.deliver_space(handler, id, &lent);
         }
-        let data = self.memory.resolve(&lent);
+    }
+
+    /// Shows received bytes that need not be given back.
+    #[inline(always)]
+    #[allow(clippy::indexing_slicing, reason = "`check_consumed` has seen that it is within")]
+    fn deliver_space<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, lent: &Lent) {
+        let data = self.memory.resolve(lent);
         let consumed = show(handler, &mut self.net, id, data);
         if consumed < data.len() {
             self.net.keep(id, &data[consumed..]);

@@ -9,6 +9,7 @@ mod hand_over;
 mod mailbox;
 mod open;
 mod read;
+mod run_list;
 mod socket_options;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,8 @@ mod write;
 
 pub(crate) use fold::Next;
 pub(crate) use open::Accepted;
+pub(crate) use read::ReadBudget;
+use run_list::RunList;
 pub use socket_options::SocketId;
 use timers::IdleOptions;
 use warnings::Warnings;
@@ -82,7 +85,7 @@ pub struct Net {
     pub(crate) segments: Segments,
     pub(crate) kept_pool: KeptPool,
     /// Connections and listeners with work that needs no new event, in the order they are served.
-    pub(crate) run: VecDeque<Key>,
+    pub(crate) run: RunList,
     /// Connections that have ended and whose `on_close` is due.
     pub(crate) closings: VecDeque<ConnId>,
     /// Connections that were written to outside their own service.
@@ -147,7 +150,7 @@ impl Net {
             timers: Timers::new(),
             segments,
             kept_pool: KeptPool::new(config.pool_max_bytes),
-            run: VecDeque::new(),
+            run: RunList::default(),
             closings: VecDeque::new(),
             dirty: Vec::new(),
             starved: VecDeque::new(),
@@ -375,7 +378,7 @@ impl Net {
 
     /// Returns whether there is work for a turn without any wait.
     pub(crate) fn has_work(&self) -> bool {
-        !self.run.is_empty()
+        self.run.len() > 0
             || !self.closings.is_empty()
             || !self.dirty.is_empty()
             || !self.expired.is_empty()

@@ -163,7 +163,7 @@ impl Net {
         if !ready || conn.flags.any(Flags::YIELD) || budget.is_spent() {
             return None;
         }
-        let got = recv(conn, &mut *self.backend, memory, budget, self.now, &mut self.stats);
+        let got = receive(conn, &mut *self.backend, memory, budget, self.now, &mut self.stats);
         let Recv::Data { .. } = got else { return Some((got, None)) };
         conn.flags.clear(Flags::SHOW_KEPT);
         Some((got, conn.kept.take()))
@@ -278,7 +278,8 @@ impl Net {
             if !conn.wants_discard() || budget.is_spent() {
                 return;
             }
-            match recv(conn, &mut *self.backend, memory, &mut budget, self.now, &mut self.stats) {
+            match receive(conn, &mut *self.backend, memory, &mut budget, self.now, &mut self.stats)
+            {
                 Recv::Data { lent, .. } => {
                     self.discarded(id, lent.len());
                     if lent.buffer.is_some() {
@@ -310,7 +311,7 @@ impl Net {
 
 /// Receives once and keeps count. The ready bit is cleared only if the backend says so (C11).
 #[inline]
-fn recv(
+pub(super) fn receive(
     conn: &mut Conn,
     backend: &mut dyn Backend,
     memory: &mut RecvMemory,

@@ -276,14 +276,39 @@ impl Net {
 
     /// Sends what is queued and what follows from an empty queue; returns whether there is work
     /// left that needs no event.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush_conn(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        if !conn.is_plain(Flags::WRITABLE) {
+            return self.flush_queue(id, None);
+        }
+        if conn.outbound.is_empty() {
+            return false;
+        }
+        let budget = self.config.write_budget_bytes;
+        let Some(staged) = conn.outbound.staged(&self.segments, budget) else {
+            return self.flush_queue(id, None);
+        };
+        let sent = self.backend.send(&conn.sock, staged);
+        if sent != (Send::Done { bytes: conn.outbound.bytes(), blocked: false }) {
+            return self.flush_queue(id, Some(sent));
+        }
+        let bytes = conn.outbound.bytes();
+        self.buffered_bytes -= conn.outbound.end_stage(&mut self.segments);
+        count_sent(conn, &mut self.stats, bytes, self.now);
+        false
+    }
+
+    /// As [`flush_conn`](Self::flush_conn), of any connection; `sent` is what a send has come to
+    /// already.
+    #[inline(never)]
+    fn flush_queue(&mut self, id: ConnId, mut sent: Option<Send>) -> bool {
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
         let mut failed = None;
         let mut left = self.config.write_budget_bytes;
-        while conn.wants_send() && left > 0 && failed.is_none() {
+        while sent.is_some() || (conn.wants_send() && left > 0 && failed.is_none()) {
             let pieces = conn.outbound.pieces(&self.segments, left);
-            match self.backend.send(&conn.sock, pieces) {
+            match sent.take().unwrap_or_else(|| self.backend.send(&conn.sock, pieces)) {
                 Send::Done { bytes, blocked } => {
                     if blocked {
                         conn.flags.clear(Flags::WRITABLE);

@@ -78,39 +78,27 @@ pub(crate) fn accept(listener: RawFd) -> Result<(OwnedFd, Option<SocketAddr>), E
 /// Receives into `space`; 0 is the peer's FIN.
 #[inline]
 pub(crate) fn recv(fd: RawFd, space: &mut [u8]) -> Result<usize, Errno> {
-    loop {
-        let start = space.as_mut_ptr().cast();
-        // SAFETY: `start` points to `space.len()` bytes to write to.
-        let count = unsafe { libc::recv(fd, start, space.len(), RECV_FLAGS) };
-        if let Some(result) = finished(count) {
-            return result;
-        }
-    }
+    let start = space.as_mut_ptr().cast();
+    // SAFETY: `start` points to `space.len()` bytes to write to.
+    let count = unsafe { libc::recv(fd, start, space.len(), RECV_FLAGS) };
+    finished(count).unwrap_or_else(|| unfinished(|| recv(fd, space)))
 }
 
 /// Looks at the next byte without taking it; 0 is the peer's FIN.
 pub(crate) fn peek(fd: RawFd) -> Result<usize, Errno> {
     let mut byte = [0u8];
-    loop {
-        let (start, flags) = (byte.as_mut_ptr().cast(), RECV_FLAGS | libc::MSG_PEEK);
-        // SAFETY: `start` points to one byte to write to.
-        let count = unsafe { libc::recv(fd, start, 1, flags) };
-        if let Some(result) = finished(count) {
-            return result;
-        }
-    }
+    let (start, flags) = (byte.as_mut_ptr().cast(), RECV_FLAGS | libc::MSG_PEEK);
+    // SAFETY: `start` points to one byte to write to.
+    let count = unsafe { libc::recv(fd, start, 1, flags) };
+    finished(count).unwrap_or_else(|| unfinished(|| peek(fd)))
 }
 
 /// Sends the first bytes of `data`; returns how many.
 #[inline]
 pub(crate) fn send(fd: RawFd, data: &[u8]) -> Result<usize, Errno> {
-    loop {
-        // SAFETY: the pointer and the length are those of a slice.
-        let count = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), SEND_FLAGS) };
-        if let Some(result) = finished(count) {
-            return result;
-        }
-    }
+    // SAFETY: the pointer and the length are those of a slice.
+    let count = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), SEND_FLAGS) };
+    finished(count).unwrap_or_else(|| unfinished(|| send(fd, data)))
 }
 
 /// Sends the first bytes of several slices, at most `IOV_MAX`; returns how many bytes.
@@ -121,13 +109,9 @@ pub(crate) fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> Result<usize, 
     // `IoSlice` has the layout of an iovec, by its documentation. The kernel only reads.
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len() as _;
-    loop {
-        // SAFETY: `message` names as many slices as there are, and they outlive the call.
-        let count = unsafe { libc::sendmsg(fd, &message, SEND_FLAGS) };
-        if let Some(result) = finished(count) {
-            return result;
-        }
-    }
+    // SAFETY: `message` names as many slices as there are, and they outlive the call.
+    let count = unsafe { libc::sendmsg(fd, &message, SEND_FLAGS) };
+    finished(count).unwrap_or_else(|| unfinished(|| send_vectored(fd, slices)))
 }
 
 /// Sends a FIN after everything that was sent (`shutdown(2)`).
@@ -208,12 +192,18 @@ fn with<R>(fd: RawFd, call: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> Result
     call(SockRef::from(&fd)).map_err(|error| errno::of_io(&error))
 }
 
-/// Returns what a transfer came to, or `None` if a signal interrupted it.
+/// Returns what a transfer came to, unless it failed.
 #[inline]
 fn finished(count: isize) -> Option<Result<usize, Errno>> {
-    match usize::try_from(count) {
-        Ok(count) => Some(Ok(count)),
-        Err(_) => Some(errno::last()).filter(|errno| errno.0 != EINTR).map(Err),
+    usize::try_from(count).ok().map(Ok)
+}
+
+/// Returns why a transfer failed, or makes it again if it was a signal that interrupted it.
+#[cold]
+fn unfinished(again: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
+    match errno::last() {
+        Errno(EINTR) => again(),
+        errno => Err(errno),
     }
 }
 
