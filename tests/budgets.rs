@@ -190,6 +190,21 @@ fn the_write_budget_is_what_one_flush_sends(kind: Kind) {
     assert_eq!(rig.event_loop.net().queued_bytes(conn), 0);
 }
 
+fn the_write_budget_holds_for_a_short_answer(kind: Kind) {
+    let (mut rig, clients) = with_clients(kind, Config::default().write_budget_bytes(100), 1);
+    rig.handler.echo();
+    let (peer, conn) = clients[0];
+    let data = pattern(1000);
+    rig.send(peer, &data);
+    let mut before = 0;
+    rig.until("the echo", |rig| {
+        let sent = rig.event_loop.net().conn_stats(conn).expect("it is open").sent_bytes;
+        assert!(sent - before <= 100, "{before}, a turn later {sent}");
+        before = sent;
+        rig.received(peer) == data
+    });
+}
+
 fn a_bulk_sender_does_not_keep_others_from_being_answered(kind: Kind) {
     let config = Config::default().write_budget_bytes(BUDGET);
     let (mut rig, clients) = with_clients(kind, config, 2);
@@ -311,6 +326,7 @@ on_every_backend!(
     a_message_is_answered_while_another_connection_floods,
     timers_fire_while_a_connection_floods_and_the_flood_while_timers_fire,
     the_write_budget_is_what_one_flush_sends,
+    the_write_budget_holds_for_a_short_answer,
     a_bulk_sender_does_not_keep_others_from_being_answered,
     an_idle_loop_has_nothing_pending,
     again_does_not_starve_a_flood,
