@@ -9,6 +9,7 @@
 //! these is printed, beside the ratio of the lowest ones; below 3 % is noise.
 
 mod counts;
+mod machine;
 mod measurement;
 mod server;
 mod table;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
 
 fn run(settings: &Settings) -> io::Result<()> {
     let programs = std::env::current_exe()?.parent().map_or_else(PathBuf::new, PathBuf::from);
+    println!("{}", machine::description().join("\n"));
     let mut rows = Vec::new();
     for workload in &settings.workloads {
         let measured = rounds(settings, &programs, *workload)?;

@@ -21,6 +21,8 @@ pub(crate) struct Measurement {
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
     pub(crate) p999_us: Option<f64>,
+    /// What came back to a connection that floods.
+    pub(crate) flood_gb: Option<f64>,
     pub(crate) bytes_per_conn: Option<f64>,
     /// The larger part of the time for which the server or the load waited for a processor.
     waited: f64,
@@ -29,16 +31,20 @@ pub(crate) struct Measurement {
 impl Measurement {
     fn parse(line: &str) -> Option<Measurement> {
         let value = |name| value(line, name);
+        let flood_gb = value("flood_gb").filter(|gb| *gb > 0.0);
         let measured = Measurement {
             per_second: value("per_second"),
-            server_ns: value("server_ns"),
+            // A server that is flooded spends most of its time on that.
+            server_ns: value("server_ns").filter(|_| flood_gb.is_none()),
             p50_us: value("p50_us"),
             p99_us: value("p99_us"),
             p999_us: value("p999_us"),
+            flood_gb,
             bytes_per_conn: value("bytes_per_conn"),
             waited: value("server_waited").unwrap_or(0.0).max(value("load_waited").unwrap_or(0.0)),
         };
-        (measured.server_ns.is_some() || measured.bytes_per_conn.is_some()).then_some(measured)
+        let figures = [measured.server_ns, measured.flood_gb, measured.bytes_per_conn];
+        figures.iter().any(Option::is_some).then_some(measured)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::measurement::Measurement;
 use crate::server::Server;
 
 /// The columns: name for people, name in CSV, digits behind the point, and width.
-const COLUMNS: [(&str, &str, usize, usize); 10] = [
+const COLUMNS: [(&str, &str, usize, usize); 11] = [
     ("CPU ns/msg", "server_ns", 0, 11),
     ("ratio", "ratio", 3, 8),
     ("lowest", "ratio_of_lowest", 3, 8),
@@ -17,6 +17,7 @@ const COLUMNS: [(&str, &str, usize, usize); 10] = [
     ("p50 us", "p50_us", 1, 9),
     ("p99 us", "p99_us", 1, 9),
     ("p99.9 us", "p999_us", 1, 10),
+    ("flood GB/s", "flood_gb", 2, 12),
     ("calls/msg", "calls", 3, 11),
     ("instr./msg", "instructions", 0, 12),
     ("B/conn", "bytes_per_conn", 0, 9),
@@ -55,6 +56,7 @@ impl Row {
                 of(|measured| measured.p50_us),
                 of(|measured| measured.p99_us),
                 of(|measured| measured.p999_us),
+                of(|measured| measured.flood_gb),
                 counts[index].calls,
                 counts[index].instructions,
                 of(|measured| measured.bytes_per_conn),

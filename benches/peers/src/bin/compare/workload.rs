@@ -11,6 +11,8 @@ pub(crate) enum Mode {
     Share(f64),
     /// So many a second.
     Rate(f64),
+    /// One at a time, beside a connection that sends as much as goes.
+    Flood,
     /// On a new connection.
     Churn,
     /// It does not: what matters is memory.
@@ -25,7 +27,7 @@ pub(crate) struct Workload {
     pub(crate) bytes: usize,
 }
 
-pub(crate) const WORKLOADS: [Workload; 11] = [
+pub(crate) const WORKLOADS: [Workload; 12] = [
     workload("echo-1", Mode::Rounds(1), 1, 64),
     workload("echo-50", Mode::Rounds(1), 50, 64),
     workload("echo-1000", Mode::Rounds(1), 1000, 64),
@@ -35,6 +37,7 @@ pub(crate) const WORKLOADS: [Workload; 11] = [
     workload("bulk", Mode::Window(16), 4, 64 << 10),
     workload("open-30", Mode::Share(0.3), 50, 64),
     workload("open-70", Mode::Share(0.7), 50, 64),
+    workload("flood", Mode::Flood, 32, 64),
     workload("churn", Mode::Churn, 1, 64),
     workload("idle", Mode::Idle, 15_000, 64),
 ];
@@ -55,6 +58,7 @@ impl Workload {
             Mode::Rounds(count) => format!("rounds:{count}"),
             Mode::Window(count) => format!("window:{count}"),
             Mode::Rate(rate) => format!("rate:{rate}"),
+            Mode::Flood => "flood".to_owned(),
             Mode::Churn => "churn".to_owned(),
             Mode::Idle => "idle".to_owned(),
             Mode::Share(_) => unreachable!("it is made a rate first"),

@@ -5,7 +5,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use hotloop_peers::CONGESTION_CONTROL;
 use mio::net::TcpStream;
+use socket2::SockRef;
 
 /// Where the number of a message is in it, as far as it is that long.
 const NUMBER_BYTES: usize = 8;
@@ -33,6 +35,7 @@ impl Conn {
     pub(crate) fn connect(addr: SocketAddr, number: usize, bytes: usize) -> io::Result<Conn> {
         let stream = std::net::TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_congestion(CONGESTION_CONTROL.as_bytes())?;
         stream.set_nonblocking(true)?;
         let message: Vec<u8> = (0..bytes).map(|at| ((at * 31 + number * 7) % 251) as u8).collect();
         let first = (number as u64) << 40;
@@ -85,26 +88,30 @@ impl Conn {
     /// Reads until nothing is there or everything is answered; tells when each message was due
     /// that has come back whole.
     pub(crate) fn read(&mut self, mut answered: impl FnMut(Instant)) -> io::Result<()> {
-        while !self.asked.is_empty() {
-            let count = match self.stream.read(&mut self.buffer) {
-                Ok(0) => return Err(io::Error::other("the server has closed a connection")),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            let mut start = 0;
-            while start < count {
-                let len = (count - start).min(self.expected.len() - self.come);
-                if self.buffer[start..][..len] != self.expected[self.come..][..len] {
-                    return Err(io::Error::other("other bytes came back than were sent"));
-                }
-                (start, self.come) = (start + len, self.come + len);
-                if self.come == self.expected.len() {
-                    self.has_come(&mut answered)?;
-                }
+        while !self.asked.is_empty() && self.read_some(&mut answered)? {}
+        Ok(())
+    }
+
+    /// As [`read`](Self::read), by one receive; returns whether there was anything.
+    pub(crate) fn read_some(&mut self, mut answered: impl FnMut(Instant)) -> io::Result<bool> {
+        let count = match self.stream.read(&mut self.buffer) {
+            Ok(0) => return Err(io::Error::other("the server has closed a connection")),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut start = 0;
+        while start < count {
+            let len = (count - start).min(self.expected.len() - self.come);
+            if self.buffer[start..][..len] != self.expected[self.come..][..len] {
+                return Err(io::Error::other("other bytes came back than were sent"));
+            }
+            (start, self.come) = (start + len, self.come + len);
+            if self.come == self.expected.len() {
+                self.has_come(&mut answered)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn has_come(&mut self, answered: &mut impl FnMut(Instant)) -> io::Result<()> {

@@ -6,6 +6,7 @@
 
 mod churn;
 mod conn;
+mod flood;
 mod idle;
 mod measured;
 mod settings;
@@ -16,6 +17,7 @@ use std::io;
 use std::process::ExitCode;
 
 use churn::Churn;
+use flood::Flood;
 use measured::measure;
 use settings::{Mode, Settings, USAGE};
 use steady::Steady;
@@ -38,6 +40,7 @@ fn run(settings: &Settings) -> io::Result<()> {
     let measured = match settings.mode {
         Mode::Idle => return idle::run(settings),
         Mode::Churn => measure(&mut Churn::new(settings)?, settings.pid, settings.duration)?,
+        Mode::Flood => measure(&mut Flood::connect(settings)?, settings.pid, settings.duration)?,
         _ => measure(&mut Steady::connect(settings)?, settings.pid, settings.duration)?,
     };
     measured.print();

@@ -9,6 +9,8 @@ pub(crate) const USAGE: &str = "usage: load ADDRESS PID MODE CONNS BYTES SECONDS
   window:N  each connection has N messages on their way at all times
   rate:N    N messages a second, by one connection after the other, whether the last ones have
             come back or not; how long one took counts from when it was due
+  flood     the first connection has 64 KiB messages on their way at all times, the others one
+            message of BYTES each, of which alone the latencies are
   churn     each connection sends one message, is closed when it has come back, and is made anew
   idle      connections that have said something once: what memory each costs the server";
 
@@ -17,6 +19,7 @@ pub(crate) enum Mode {
     Rounds(usize),
     Window(usize),
     Rate(f64),
+    Flood,
     Churn,
     Idle,
 }
@@ -31,6 +34,7 @@ impl FromStr for Mode {
             "rounds" => count().map(Mode::Rounds),
             "window" => count().map(Mode::Window),
             "rate" => number.parse().ok().filter(|rate| *rate > 0.0).map(Mode::Rate).ok_or(()),
+            "flood" => Ok(Mode::Flood),
             "churn" => Ok(Mode::Churn),
             "idle" => Ok(Mode::Idle),
             _ => Err(()),
