@@ -241,8 +241,7 @@ impl Outbound {
             self.bytes -= sent;
             self.cost -= sent;
         } else {
-            self.give_stage_back(segments);
-            *self = Outbound::EMPTY;
+            self.end_stage(segments);
         }
     }
 

@@ -328,18 +328,17 @@ impl Loop {
 
     /// Phase 7: serves each connection and listener that was on the run list at its start.
     fn serve_run_list<H: Handler + ?Sized>(&mut self, handler: &mut H) {
-        for _ in 0..self.net.run.len() {
+        for _ in 0..self.net.run.begin_round() {
             let mut budget = self.net.read_budget();
             match self.net.next_to_serve(&mut self.memory, &mut budget) {
                 Some(Next::Received(id, got)) => self.serve_received(handler, id, got, budget),
-                Some(Next::Open(id, show_kept)) => self.serve_open(handler, id, show_kept),
-                Some(Next::Connecting(id)) => self.serve_connecting(handler, id),
+                Some(Next::Open(id, show_kept)) => self.serve_open(handler, id, show_kept, budget),
+                Some(Next::Connecting(id)) => self.serve_connecting(handler, id, budget),
                 Some(Next::Closing(id)) => self.end_service(handler, id),
                 Some(Next::Listener(id)) => self.serve_listener(handler, id),
                 Some(Next::Gone) | None => self.net.serving = None,
             }
         }
-        self.net.run.forget_served();
     }
 
     /// Phase 10: flushes what was written to connections outside their own service. Calls no

@@ -26,7 +26,7 @@ impl Loop {
             }
             _ => {
                 self.take_in(handler, id, got, None);
-                self.read_on(handler, id, budget);
+                self.read(handler, id, budget);
             }
         }
         self.end_service(handler, id);
@@ -39,21 +39,27 @@ impl Loop {
         handler: &mut H,
         id: ConnId,
         show_kept: bool,
+        budget: ReadBudget,
     ) {
         if show_kept {
             self.show_kept(handler, id);
         }
-        self.read(handler, id);
+        self.read(handler, id, budget);
         self.end_service(handler, id);
     }
 
     /// Serves a connection whose connect may be decided.
-    pub(super) fn serve_connecting<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
+    pub(super) fn serve_connecting<H: Handler + ?Sized>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        budget: ReadBudget,
+    ) {
         if self.net.finish_connect(id) {
             self.net.enter(id);
             handler.on_connect(&mut self.net, id);
             self.net.leave();
-            self.read(handler, id);
+            self.read(handler, id, budget);
         }
         self.end_service(handler, id);
     }
@@ -85,17 +91,7 @@ impl Loop {
 
     /// Reads and delivers until the backend has no more, the budget is used up, or the handler
     /// pauses or closes.
-    fn read<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId) {
-        let budget = self.net.read_budget();
-        self.read_on(handler, id, budget);
-    }
-
-    fn read_on<H: Handler + ?Sized>(
-        &mut self,
-        handler: &mut H,
-        id: ConnId,
-        mut budget: ReadBudget,
-    ) {
+    fn read<H: Handler + ?Sized>(&mut self, handler: &mut H, id: ConnId, mut budget: ReadBudget) {
         while let Some((got, kept)) = self.net.recv(id, &mut self.memory, &mut budget) {
             self.take_in(handler, id, got, kept);
         }

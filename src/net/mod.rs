@@ -378,7 +378,7 @@ impl Net {
 
     /// Returns whether there is work for a turn without any wait.
     pub(crate) fn has_work(&self) -> bool {
-        self.run.len() > 0
+        !self.run.is_empty()
             || !self.closings.is_empty()
             || !self.dirty.is_empty()
             || !self.expired.is_empty()

@@ -7,8 +7,8 @@ use crate::id::Key;
 #[derive(Debug, Default)]
 pub(crate) struct RunList {
     keys: Vec<Key>,
-    /// So many of them have been served. They leave together when all are: to take each from the
-    /// front would cost more.
+    /// So many of them have been served. They leave together: to take each from the front would
+    /// cost more.
     served: usize,
 }
 
@@ -19,10 +19,19 @@ impl RunList {
         self.keys.push(key);
     }
 
-    /// Returns how many wait.
+    /// Returns whether nobody waits.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.keys.len() - self.served
+    pub(crate) fn is_empty(&self) -> bool {
+        self.served == self.keys.len()
+    }
+
+    /// Begins a round; returns how many wait, and forgets who was served. That is done here
+    /// because a round that a panic has cut off has no end.
+    #[inline]
+    pub(crate) fn begin_round(&mut self) -> usize {
+        self.keys.drain(..self.served);
+        self.served = 0;
+        self.keys.len()
     }
 
     /// Takes the next one.
@@ -32,13 +41,6 @@ impl RunList {
         self.served += usize::from(key.is_some());
         key
     }
-
-    /// Makes room of those that were served.
-    #[inline]
-    pub(crate) fn forget_served(&mut self) {
-        self.keys.drain(..self.served);
-        self.served = 0;
-    }
 }
 
 #[cfg(test)]
@@ -46,20 +48,35 @@ mod tests {
     use super::*;
     use crate::id::Kind;
 
+    fn keys() -> [Key; 4] {
+        [0, 1, 2, 3].map(|slot| Key::new(Kind::Conn, slot, 1))
+    }
+
     #[test]
     fn each_is_taken_once_in_order_and_who_comes_meanwhile_stays() {
-        let keys: Vec<Key> = (0..4).map(|slot| Key::new(Kind::Conn, slot, 1)).collect();
+        let [first, second, third, last] = keys();
         let mut list = RunList::default();
-        list.push(keys[0]);
-        list.push(keys[1]);
-        assert_eq!((list.len(), list.next()), (2, Some(keys[0])));
-        list.push(keys[2]);
-        assert_eq!((list.next(), list.len()), (Some(keys[1]), 1));
-        list.forget_served();
-        list.push(keys[3]);
-        assert_eq!((list.len(), list.next(), list.next()), (2, Some(keys[2]), Some(keys[3])));
-        assert_eq!((list.next(), list.len()), (None, 0));
-        list.forget_served();
-        assert_eq!((list.next(), list.len()), (None, 0));
+        list.push(first);
+        list.push(second);
+        assert_eq!((list.begin_round(), list.next()), (2, Some(first)));
+        list.push(third);
+        assert_eq!((list.next(), list.is_empty()), (Some(second), false));
+        assert_eq!(list.begin_round(), 1);
+        list.push(last);
+        assert_eq!((list.next(), list.next(), list.is_empty()), (Some(third), Some(last), true));
+        assert_eq!((list.next(), list.begin_round(), list.next()), (None, 0, None));
+    }
+
+    #[test]
+    fn rounds_that_are_cut_off_do_not_make_it_longer() {
+        let [first, second, ..] = keys();
+        let mut list = RunList::default();
+        list.push(first);
+        for _ in 0..1_000 {
+            list.push(second);
+            assert_eq!(list.begin_round(), 2);
+            assert!(list.next().is_some());
+        }
+        assert_eq!(list.keys.len(), 2);
     }
 }
