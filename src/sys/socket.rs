@@ -78,10 +78,9 @@ pub(crate) fn accept(listener: RawFd) -> Result<(OwnedFd, Option<SocketAddr>), E
 /// Receives into `space`; 0 is the peer's FIN.
 #[inline]
 pub(crate) fn recv(fd: RawFd, space: &mut [u8]) -> Result<usize, Errno> {
-    let start = space.as_mut_ptr().cast();
-    // SAFETY: `start` points to `space.len()` bytes to write to.
-    let count = unsafe { libc::recv(fd, start, space.len(), RECV_FLAGS) };
-    finished(count).unwrap_or_else(|| unfinished(|| recv(fd, space)))
+    let (start, len) = (space.as_mut_ptr().cast(), space.len());
+    // SAFETY: `start` points to `len` bytes to write to.
+    transfer(|| unsafe { libc::recv(fd, start, len, RECV_FLAGS) })
 }
 
 /// Looks at the next byte without taking it; 0 is the peer's FIN.
@@ -89,16 +88,14 @@ pub(crate) fn peek(fd: RawFd) -> Result<usize, Errno> {
     let mut byte = [0u8];
     let (start, flags) = (byte.as_mut_ptr().cast(), RECV_FLAGS | libc::MSG_PEEK);
     // SAFETY: `start` points to one byte to write to.
-    let count = unsafe { libc::recv(fd, start, 1, flags) };
-    finished(count).unwrap_or_else(|| unfinished(|| peek(fd)))
+    transfer(|| unsafe { libc::recv(fd, start, 1, flags) })
 }
 
 /// Sends the first bytes of `data`; returns how many.
 #[inline]
 pub(crate) fn send(fd: RawFd, data: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the pointer and the length are those of a slice.
-    let count = unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), SEND_FLAGS) };
-    finished(count).unwrap_or_else(|| unfinished(|| send(fd, data)))
+    transfer(|| unsafe { libc::send(fd, data.as_ptr().cast(), data.len(), SEND_FLAGS) })
 }
 
 /// Sends the first bytes of several slices, at most `IOV_MAX`; returns how many bytes.
@@ -110,8 +107,7 @@ pub(crate) fn send_vectored(fd: RawFd, slices: &[IoSlice<'_>]) -> Result<usize, 
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len() as _;
     // SAFETY: `message` names as many slices as there are, and they outlive the call.
-    let count = unsafe { libc::sendmsg(fd, &message, SEND_FLAGS) };
-    finished(count).unwrap_or_else(|| unfinished(|| send_vectored(fd, slices)))
+    transfer(|| unsafe { libc::sendmsg(fd, &message, SEND_FLAGS) })
 }
 
 /// Sends a FIN after everything that was sent (`shutdown(2)`).
@@ -192,18 +188,23 @@ fn with<R>(fd: RawFd, call: impl FnOnce(SockRef<'_>) -> io::Result<R>) -> Result
     call(SockRef::from(&fd)).map_err(|error| errno::of_io(&error))
 }
 
-/// Returns what a transfer came to, unless it failed.
+/// Makes a transfer, again as long as a signal interrupts it; returns what it came to.
 #[inline]
-fn finished(count: isize) -> Option<Result<usize, Errno>> {
-    usize::try_from(count).ok().map(Ok)
+fn transfer(call: impl Fn() -> isize) -> Result<usize, Errno> {
+    usize::try_from(call()).or_else(|_| transfer_again(call))
 }
 
-/// Returns why a transfer failed, or makes it again if it was a signal that interrupted it.
+/// Goes on with a transfer whose last call failed: only a signal's interruption is no answer.
 #[cold]
-fn unfinished(again: impl FnOnce() -> Result<usize, Errno>) -> Result<usize, Errno> {
-    match errno::last() {
-        Errno(EINTR) => again(),
-        errno => Err(errno),
+fn transfer_again(call: impl Fn() -> isize) -> Result<usize, Errno> {
+    loop {
+        match errno::last() {
+            Errno(EINTR) => {}
+            errno => return Err(errno),
+        }
+        if let Ok(count) = usize::try_from(call()) {
+            return Ok(count);
+        }
     }
 }
 
