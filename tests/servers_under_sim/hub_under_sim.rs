@@ -79,10 +79,10 @@ impl Room {
     }
 
     fn live(&self) -> impl Iterator<Item = &Member> {
-        let has_ended = |member: &Member| member.has_reset || member.is_closed;
-        let lives =
-            move |member: &&Member| !has_ended(member) && !self.place.has_failed(member.peer);
-        self.members.iter().filter(lives)
+        let has_ended = |member: &&Member| {
+            member.has_reset || member.is_closed || self.place.has_failed(member.peer)
+        };
+        self.members.iter().filter(move |member| !has_ended(member))
     }
 
     /// Whether the hub has closed the deaf member; it may not know.
