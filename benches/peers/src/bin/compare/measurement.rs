@@ -31,7 +31,7 @@ pub(crate) struct Measurement {
 impl Measurement {
     fn parse(line: &str) -> Option<Measurement> {
         let value = |name| value(line, name);
-        let flood_gb = value("flood_gb").filter(|gb| *gb > 0.0);
+        let flood_gb = value("flood_gb");
         let measured = Measurement {
             per_second: value("per_second"),
             // A server that is flooded spends most of its time on that.

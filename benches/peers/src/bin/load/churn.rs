@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::conn::set_options;
 use crate::measured::{Load, Tally};
 use crate::settings::Settings;
 
@@ -44,7 +45,7 @@ impl Churn {
         self.made += 1;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         socket.connect(&self.server.into())?;
-        socket.set_tcp_nodelay(true)?;
+        set_options(&socket)?;
         Ok(socket.into())
     }
 }

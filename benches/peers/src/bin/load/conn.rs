@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use hotloop_peers::CONGESTION_CONTROL;
 use mio::net::TcpStream;
+use mio::{Interest, Poll, Token};
 use socket2::SockRef;
 
 /// Where the number of a message is in it, as far as it is that long.
@@ -31,16 +32,24 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// Connects the `number`th of several, which sends messages of `bytes` bytes.
-    pub(crate) fn connect(addr: SocketAddr, number: usize, bytes: usize) -> io::Result<Conn> {
+    /// Connects the `number`th of several, which sends messages of `bytes` bytes. Its number is
+    /// the token of its events.
+    pub(crate) fn connect(
+        poll: &Poll,
+        addr: SocketAddr,
+        number: usize,
+        bytes: usize,
+    ) -> io::Result<Conn> {
         let stream = std::net::TcpStream::connect(addr)?;
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_congestion(CONGESTION_CONTROL.as_bytes())?;
+        set_options(&stream)?;
         stream.set_nonblocking(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, Token(number), both)?;
         let message: Vec<u8> = (0..bytes).map(|at| ((at * 31 + number * 7) % 251) as u8).collect();
         let first = (number as u64) << 40;
         let mut conn = Conn {
-            stream: TcpStream::from_std(stream),
+            stream,
             expected: message.clone(),
             message,
             next: first,
@@ -52,10 +61,6 @@ impl Conn {
         };
         write_number(&mut conn.expected, first);
         Ok(conn)
-    }
-
-    pub(crate) fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
     }
 
     /// Returns how many messages were not answered yet.
@@ -122,6 +127,13 @@ impl Conn {
         self.come = 0;
         Ok(())
     }
+}
+
+/// Sets what every socket of the load has set.
+pub(crate) fn set_options<'a>(socket: impl Into<SockRef<'a>>) -> io::Result<()> {
+    let socket = socket.into();
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_congestion(CONGESTION_CONTROL.as_bytes())
 }
 
 fn write_number(message: &mut [u8], number: u64) {

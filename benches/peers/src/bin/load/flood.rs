@@ -2,13 +2,13 @@
 //! a time: what the one does to the others.
 //!
 //! Only the others' latencies are told. In them is what the load itself does between two looks at
-//! them: one receive of the flood, and one send of what that has made room for.
+//! them: one receive of the flood, and the sends for which that has made room.
 
 use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::conn::Conn;
 use crate::measured::{Load, Tally};
@@ -24,7 +24,7 @@ pub(crate) struct Flood {
     poll: Poll,
     events: Events,
     flood: Conn,
-    /// Since when nobody knows otherwise, the flood has something to receive.
+    /// The flood may have something to receive.
     is_readable: bool,
     /// The first has the token behind the flood's.
     others: Vec<Conn>,
@@ -35,12 +35,7 @@ impl Flood {
     /// Connects so many, one of which is the flood.
     pub(crate) fn connect(settings: &Settings) -> io::Result<Flood> {
         let poll = Poll::new()?;
-        let connect = |number: usize, bytes| {
-            let mut conn = Conn::connect(settings.addr, number, bytes)?;
-            let both = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(conn.stream(), Token(number), both)?;
-            Ok::<_, io::Error>(conn)
-        };
+        let connect = |number, bytes| Conn::connect(&poll, settings.addr, number, bytes);
         let flood = connect(FLOOD.0, FLOOD_BYTES)?;
         let others = (1..settings.conns).map(|number| connect(number, settings.bytes));
         Ok(Flood {
@@ -55,11 +50,11 @@ impl Flood {
 
     /// Receives once of the flood, and sends as much again.
     fn flow(&mut self) -> io::Result<()> {
+        let mut come = 0;
         if self.is_readable {
-            let mut come = 0;
             self.is_readable = self.flood.read_some(|_| come += 1)?;
-            self.tally.add_flood(come * FLOOD_BYTES);
         }
+        self.tally.add_flood(come * FLOOD_BYTES);
         let now = Instant::now();
         (self.flood.asked()..FLOOD_MESSAGES).for_each(|_| self.flood.ask(now));
         self.flood.write()

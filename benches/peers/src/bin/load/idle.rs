@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
+use crate::conn::set_options;
 use crate::settings::Settings;
 
 /// Of the server's start, and of its first connections, whatever it needs once.
@@ -26,7 +27,7 @@ fn add(conns: &mut Vec<TcpStream>, settings: &Settings, count: usize) -> io::Res
     let mut answer = vec![0; settings.bytes];
     for _ in 0..count {
         let mut conn = TcpStream::connect(settings.addr)?;
-        conn.set_nodelay(true)?;
+        set_options(&conn)?;
         conn.write_all(&sent)?;
         conn.read_exact(&mut answer)?;
         if answer != sent {

@@ -18,13 +18,13 @@ pub(crate) struct Tally {
     messages: u64,
     latency: Histogram<u64>,
     /// Of the connection that floods, if one does.
-    flood_bytes: usize,
+    flood_bytes: Option<usize>,
 }
 
 impl Tally {
     pub(crate) fn new() -> io::Result<Tally> {
         let latency = Histogram::new_with_max(LATENCY_MAX_NANOS, 3).map_err(io::Error::other)?;
-        Ok(Tally { messages: 0, latency, flood_bytes: 0 })
+        Ok(Tally { messages: 0, latency, flood_bytes: None })
     }
 
     /// Counts a message that was due at that time, and has come back.
@@ -36,7 +36,7 @@ impl Tally {
 
     /// Counts what has come back to a connection that floods.
     pub(crate) fn add_flood(&mut self, bytes: usize) {
-        self.flood_bytes += bytes;
+        *self.flood_bytes.get_or_insert(0) += bytes;
     }
 }
 
@@ -79,15 +79,17 @@ impl Measured {
         let Tally { messages, latency, flood_bytes } = &self.tally;
         let micros = |quantile| latency.value_at_quantile(quantile) as f64 / 1e3;
         let per_message = self.server.on_cpu.as_nanos() as f64 / *messages as f64;
+        if let Some(bytes) = flood_bytes {
+            print!("flood_gb={:.3} ", *bytes as f64 / self.seconds / 1e9);
+        }
         println!(
             "total={} per_second={:.0} server_ns={per_message:.1} p50_us={:.2} p99_us={:.2} \
-             p999_us={:.2} flood_gb={:.3} server_waited={:.5} load_waited={:.5}",
+             p999_us={:.2} server_waited={:.5} load_waited={:.5}",
             self.total,
             *messages as f64 / self.seconds,
             micros(0.5),
             micros(0.99),
             micros(0.999),
-            *flood_bytes as f64 / self.seconds / 1e9,
             self.server.waited.as_secs_f64() / self.seconds,
             self.own.waited.as_secs_f64() / self.seconds,
         );

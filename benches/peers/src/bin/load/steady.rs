@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::conn::Conn;
 use crate::measured::{Load, Tally};
@@ -28,10 +28,7 @@ impl Steady {
         let poll = Poll::new()?;
         let mut conns = Vec::with_capacity(settings.conns);
         for number in 0..settings.conns {
-            let mut conn = Conn::connect(settings.addr, number, settings.bytes)?;
-            let both = Interest::READABLE | Interest::WRITABLE;
-            poll.registry().register(conn.stream(), Token(number), both)?;
-            conns.push(conn);
+            conns.push(Conn::connect(&poll, settings.addr, number, settings.bytes)?);
         }
         Ok(Steady {
             poll,
